@@ -1,0 +1,130 @@
+"""Problems and exceptions: one vocabulary for everything that can be wrong with an input.
+
+A :class:`Problem` is a finding with an id, a place and a remedy. Exceptions carry problems to the one place
+that turns them into text and an exit status, ``kproxy_nat.cli.report``. The catalogue of ids is
+``docs/errors.md``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+FieldPath = tuple[str | int, ...]
+"""The way from an object's root to a field, in the names of the manifest: ``("spec", "ports", 0, "port")``."""
+
+
+class Code(enum.StrEnum):
+    """The stable id of each kind of problem."""
+
+    SOURCE_NOT_FOUND = "KPN001"
+    SOURCE_UNREADABLE = "KPN002"
+    SOURCE_TOO_LARGE = "KPN003"
+    SOURCE_EMPTY = "KPN004"
+    SOURCE_NOT_TEXT = "KPN005"
+    DIRECTORY_WITHOUT_MANIFESTS = "KPN006"
+    NOT_A_MANIFEST = "KPN007"
+    OUTPUT_UNWRITABLE = "KPN008"
+    YAML_SYNTAX = "KPN010"
+    JSON_SYNTAX = "KPN011"
+    DUPLICATE_KEY = "KPN012"
+    ALIAS_EXPANSION = "KPN013"
+    WRONG_TYPE = "KPN101"
+    MISSING_FIELD = "KPN102"
+    PORT_RANGE = "KPN103"
+    BAD_ADDRESS = "KPN104"
+    BAD_CIDR = "KPN105"
+    FAMILY_MISMATCH = "KPN106"
+    BAD_NAME = "KPN107"
+    UNSUPPORTED_VALUE = "KPN108"
+    DUPLICATE_OBJECT = "KPN109"
+    DUPLICATE_PORT = "KPN110"
+    UNKNOWN_FIELD = "KPN111"
+    OUT_OF_RANGE = "KPN112"
+    INCONSISTENT = "KPN113"
+    UNKNOWN_KIND = "KPN114"
+    NODE_NOT_FOUND = "KPN201"
+    NODE_AMBIGUOUS = "KPN202"
+    CONFIG_AMBIGUOUS = "KPN203"
+    BAD_OPTION = "KPN204"
+    SERVICE_CONFLICT = "KPN301"
+    NODE_PORT_CONFLICT = "KPN302"
+    NOT_MIRRORED = "KPN303"
+    NO_CLUSTER_IP = "KPN304"
+    RULES_SYNTAX = "KPN401"
+    RULES_UNFINISHED = "KPN402"
+    RULES_UNKNOWN_CHAIN = "KPN403"
+
+
+class Severity(enum.StrEnum):
+    """How much a problem matters: an error stops the compilation, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in an input. ``line`` and ``column`` count from 1; 0 means unknown. ``text`` is the line itself."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.source, *(str(n) for n in (self.line, self.column) if n)]
+        return ":".join(parts)
+
+
+class Origin(Protocol):
+    """Where an object came from; a field of it is looked up only when somebody asks."""
+
+    @property
+    def source(self) -> str:
+        """The name of the file or stream."""
+        ...
+
+    @property
+    def line(self) -> int:
+        """The line of the object's first key, from 1."""
+        ...
+
+    def locate(self, path: FieldPath) -> Location:
+        """Return the place of the field at ``path``, or of its nearest ancestor that is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong (or doubtful) with an input: what, where, and what to do about it."""
+
+    code: Code
+    message: str
+    severity: Severity = Severity.ERROR
+    location: Location | None = None
+    subject: str = ""
+    hint: str = ""
+
+
+class KproxyNatError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+    exit_status = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+class InvalidInputError(KproxyNatError):
+    """Manifests, rules or options that cannot be compiled; all their problems at once."""
+
+    exit_status = 3
+
+
+class OutputError(KproxyNatError):
+    """The result could not be written; nothing was."""
+
+    exit_status = 1
