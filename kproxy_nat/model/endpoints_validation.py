@@ -1,0 +1,77 @@
+"""Validation of EndpointSlices and Endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kproxy_nat.errors import Code, FieldPath
+from kproxy_nat.model.checks import (
+    PROTOCOLS,
+    check_choice,
+    check_destination,
+    check_meta,
+    check_port,
+    check_port_name,
+)
+from kproxy_nat.model.endpoints import Endpoints, EndpointSlice, EndpointsPort, SlicePort
+from kproxy_nat.model.finding import Finding
+from kproxy_nat.net.addresses import AddressError, IpFamily, family_of, parse_address
+
+ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
+_ORDINARY_V4_STARTS = ("10.", "172.", "192.")
+
+
+def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
+    """Yield everything that is wrong with ``endpoint_slice``."""
+    yield from check_meta(endpoint_slice.metadata, subdomain=True)
+    yield from check_choice(endpoint_slice.address_type, ADDRESS_TYPES, ("addressType",))
+    yield from _check_ports(endpoint_slice.ports or (), ("ports",))
+    if endpoint_slice.address_type in tuple(IpFamily):
+        yield from _check_slice_addresses(endpoint_slice, IpFamily(endpoint_slice.address_type))
+
+
+def _check_slice_addresses(endpoint_slice: EndpointSlice, family: IpFamily) -> Iterator[Finding]:
+    for position, endpoint in enumerate(endpoint_slice.endpoints or ()):
+        if not endpoint.addresses:
+            path: FieldPath = ("endpoints", position, "addresses")
+            yield Finding(Code.MISSING_FIELD, path, "an endpoint has no address")
+        for number, text in enumerate(endpoint.addresses):
+            if not _is_ordinary(text, family):
+                yield from check_destination(text, ("endpoints", position, "addresses", number), family)
+
+
+def _is_ordinary(text: str, family: IpFamily) -> bool:
+    """Tell, quickly, whether ``text`` is an address of a private IPv4 network: nearly all endpoints are."""
+    if family is not IpFamily.IPV4 or not text.startswith(_ORDINARY_V4_STARTS):
+        return False
+    try:
+        return family_of(parse_address(text)) is family
+    except AddressError:
+        return False
+
+
+def _check_ports(ports: Sequence[SlicePort | EndpointsPort], path: FieldPath) -> Iterator[Finding]:
+    names: set[str] = set()
+    for position, port in enumerate(ports):
+        if port.port is not None:
+            yield from check_port(port.port, (*path, position, "port"))
+        yield from check_choice(port.protocol, PROTOCOLS, (*path, position, "protocol"))
+        yield from check_port_name(port.name, (*path, position, "name"))
+        if port.name in names:
+            named = f"port name {port.name}" if port.name else "an unnamed port"
+            yield Finding(Code.DUPLICATE_PORT, (*path, position), f"{named} is there twice")
+        names.add(port.name)
+
+
+def validate_endpoints(endpoints: Endpoints) -> Iterator[Finding]:
+    """Yield everything that is wrong with an Endpoints object."""
+    yield from check_meta(endpoints.metadata, subdomain=True)
+    for position, subset in enumerate(endpoints.subsets or ()):
+        path: FieldPath = ("subsets", position)
+        yield from _check_ports(subset.ports or (), (*path, "ports"))
+        for field, addresses in (
+            ("addresses", subset.addresses),
+            ("notReadyAddresses", subset.not_ready_addresses),
+        ):
+            for number, address in enumerate(addresses or ()):
+                yield from check_destination(address.ip, (*path, field, number, "ip"))

@@ -1,0 +1,1 @@
+"""Addresses, networks and families: parsed once, at the edge, into one canonical form."""
