@@ -1,0 +1,194 @@
+"""From texts to the objects of a cluster: decoded, validated, each with its origin, all problems collected."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from kproxy_nat.errors import Code, Location, Origin, Problem, Severity
+from kproxy_nat.manifests.documents import Document, Header, split_text
+from kproxy_nat.manifests.sources import SourceText
+from kproxy_nat.manifests.typecheck import type_errors
+from kproxy_nat.model.base import ObjectMeta, Sourced
+from kproxy_nat.model.cluster import Cluster
+from kproxy_nat.model.config import KNOWN_FIELDS, KubeProxyConfiguration
+from kproxy_nat.model.endpoints import Endpoints, EndpointSlice
+from kproxy_nat.model.endpoints_validation import validate_endpoints, validate_slice
+from kproxy_nat.model.finding import Finding
+from kproxy_nat.model.node import Node
+from kproxy_nat.model.node_validation import validate_config, validate_node
+from kproxy_nat.model.service import Service
+from kproxy_nat.model.service_validation import validate_service
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of object is read, and where the cluster keeps it."""
+
+    api_version: str
+    struct: type[msgspec.Struct]
+    validate: Callable[[Any], Iterable[Finding]]
+    keep: Callable[[Cluster], list[Sourced[Any]]]
+    namespaced: bool = True
+
+
+KINDS: dict[str, Kind] = {
+    "Service": Kind("v1", Service, validate_service, lambda c: c.services),
+    "EndpointSlice": Kind("discovery.k8s.io/v1", EndpointSlice, validate_slice, lambda c: c.slices),
+    "Endpoints": Kind("v1", Endpoints, validate_endpoints, lambda c: c.endpoints),
+    "Node": Kind("v1", Node, validate_node, lambda c: c.nodes, namespaced=False),
+    "KubeProxyConfiguration": Kind(
+        "kubeproxy.config.k8s.io/v1alpha1",
+        KubeProxyConfiguration,
+        validate_config,
+        lambda c: c.configs,
+        namespaced=False,
+    ),
+}
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What the texts hold. Objects with errors are in ``problems`` only."""
+
+    cluster: Cluster = field(default_factory=Cluster)
+    problems: list[Problem] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+class _Loader:
+    def __init__(self, *, strict: bool) -> None:
+        self.result = Loaded()
+        self.strict = strict
+        self.first_of: dict[tuple[str, str, str], Origin] = {}
+
+    def add(self, document: Document) -> None:
+        """Decode one object and keep it, or its problems."""
+        try:
+            header = document.payload.decode(Header)
+        except msgspec.ValidationError:
+            header = Header()
+        name = header.kind or document.listed_kind
+        kind = KINDS.get(name)
+        if not name or (not header.api_version and not document.listed_kind):
+            self._refuse_headless(document, name)
+        elif kind is None or (header.api_version and header.api_version != kind.api_version):
+            self._pass_over(document, name, header.api_version)
+        else:
+            self._decode(document, name, kind)
+
+    def _refuse_headless(self, document: Document, name: str) -> None:
+        missing = "apiVersion" if name else "kind"
+        message = f"this is no Kubernetes object: it has no {missing}"
+        hint = "each document begins with apiVersion and kind"
+        location = document.origin.locate(())
+        self.result.problems.append(Problem(Code.NOT_A_MANIFEST, message, location=location, hint=hint))
+
+    def _pass_over(self, document: Document, name: str, api_version: str) -> None:
+        self.result.passed_over[name] += 1
+        if self.strict:
+            message = f"kind {name} of {api_version or 'no apiVersion'} has no part in Service rules"
+            location = document.origin.locate(("kind",))
+            hint = "remove it, or leave --strict away"
+            self.result.problems.append(Problem(Code.UNKNOWN_KIND, message, location=location, hint=hint))
+
+    def _decode(self, document: Document, name: str, kind: Kind) -> None:
+        value, findings = _decode(document, kind)
+        if value is not None:
+            findings = [*findings, *kind.validate(value)]
+            if name == "KubeProxyConfiguration":
+                findings.extend(_unknown_fields(document.payload.plain()))
+        if findings:
+            subject = _subject(name, kind, document)
+            self.result.problems.extend(finding.at(document.origin, subject) for finding in findings)
+        refused = any(finding.severity is Severity.ERROR for finding in findings)
+        if value is not None and not refused and self._is_first(name, kind, value, document.origin):
+            kind.keep(self.result.cluster).append(Sourced(value, document.origin))
+
+    def _is_first(self, name: str, kind: Kind, value: msgspec.Struct, origin: Origin) -> bool:
+        """Note the object's identity; refuse a second object of the same."""
+        meta = getattr(value, "metadata", None)
+        if meta is None:
+            return True
+        key = (name, meta.namespace if kind.namespaced else "", meta.name)
+        first = self.first_of.setdefault(key, origin)
+        if first is origin:
+            return True
+        message = f"it is there twice; first at {first.source}:{first.line}"
+        subject = f"{name} {_identity(kind, meta)}"
+        location = origin.locate(("metadata", "name"))
+        hint = "keep one of them"
+        self.result.problems.append(
+            Problem(Code.DUPLICATE_OBJECT, message, Severity.ERROR, location, subject, hint)
+        )
+        return False
+
+
+def load_texts(texts: Iterable[SourceText], *, strict: bool = False) -> Loaded:
+    """Read all objects in ``texts``; with ``strict``, kinds that are passed over are errors."""
+    loader = _Loader(strict=strict)
+    problems = loader.result.problems
+    for text in texts:
+        empty = True
+        for document in split_text(text):
+            empty = False
+            if isinstance(document, Problem):
+                problems.append(document)
+            else:
+                loader.add(document)
+        if empty and text.named:
+            message = "the input holds no objects"
+            problems.append(Problem(Code.SOURCE_EMPTY, message, location=Location(text.name)))
+    return loader.result
+
+
+def _decode(document: Document, kind: Kind) -> tuple[Any, list[Finding]]:
+    """Return the struct, or all the type errors that keep it from being one."""
+    try:
+        return document.payload.decode(kind.struct), []
+    except msgspec.ValidationError as error:
+        data = without_nulls(document.payload.plain())
+        findings = list(type_errors(data, kind.struct))
+        if findings:
+            return None, findings
+        try:
+            return msgspec.convert(data, type=kind.struct), []
+        except msgspec.ValidationError:
+            return None, [Finding(Code.WRONG_TYPE, (), str(error))]
+
+
+def without_nulls(data: Any) -> Any:
+    """Return ``data`` without the entries that are null: to the API server they are absent."""
+    if isinstance(data, dict):
+        return {str(key): without_nulls(value) for key, value in data.items() if value is not None}
+    if isinstance(data, list):
+        return [without_nulls(item) for item in data]
+    return data
+
+
+def _unknown_fields(data: dict[str, Any]) -> Iterator[Finding]:
+    for name in data.keys() - KNOWN_FIELDS:
+        close = difflib.get_close_matches(name, KNOWN_FIELDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "kube-proxy would refuse it"
+        message = f"unknown field {name!r} in KubeProxyConfiguration"
+        yield Finding(Code.UNKNOWN_FIELD, (name,), message, hint, Severity.WARNING)
+
+
+def _subject(name: str, kind: Kind, document: Document) -> str:
+    """Name an object that may be broken, as well as it allows."""
+    try:
+        meta = msgspec.convert(without_nulls(document.payload.plain()).get("metadata", {}), type=ObjectMeta)
+    except (msgspec.ValidationError, AttributeError):
+        return name
+    return f"{name} {_identity(kind, meta)}" if meta.name else name
+
+
+def _identity(kind: Kind, meta: ObjectMeta) -> str:
+    name = meta.name if meta.name.isprintable() and len(meta.name) <= 253 else ascii(meta.name)[:80]
+    namespace = meta.namespace if meta.namespace.isprintable() else ascii(meta.namespace)[:80]
+    return f"{namespace}/{name}" if kind.namespaced else name

@@ -1,0 +1,57 @@
+"""Where an object stands in its source, and how to find one of its fields there when somebody asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kproxy_nat.errors import FieldPath, Location
+from kproxy_nat.manifests.sources import SourceText
+from kproxy_nat.manifests.yaml_nodes import YamlError, find_node, parse_documents
+
+
+@dataclass(frozen=True, slots=True)
+class TextOrigin:
+    """An object's stretch of text, from ``start`` to ``end``, and the line (from 1) of its first key.
+
+    ``prefix`` leads from the root of that stretch, read by itself, to the object.
+    """
+
+    text: SourceText
+    line: int
+    start: int
+    end: int
+    prefix: FieldPath = ()
+
+    @property
+    def source(self) -> str:
+        """The name of the source."""
+        return self.text.name
+
+    def locate(self, path: FieldPath) -> Location:
+        """Return the place of the field at ``path``, or of its nearest ancestor that is there."""
+        whole = self.text.text
+        try:
+            root = next(parse_documents(whole[self.start : self.end]), None)
+        except YamlError:
+            root = None
+        if root is None:
+            return Location(self.source, self.line)
+        node = find_node(root, (*self.prefix, *path))
+        line, column = position_at(whole, self.start)
+        column = node.column + column - 1 if node.line == 1 else node.column
+        shown = line_at(whole, self.start, node.line - 1)
+        return Location(self.source, line + node.line - 1, column, shown)
+
+
+def position_at(text: str, offset: int) -> tuple[int, int]:
+    """Return line and column, from 1, of the character at ``offset``."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def line_at(text: str, start: int, offset: int) -> str:
+    """Return the line that is ``offset`` lines after the one that holds position ``start``."""
+    begin = text.rfind("\n", 0, start) + 1
+    for _ in range(offset):
+        begin = text.find("\n", begin) + 1
+    end = text.find("\n", begin)
+    return text[begin : end if end >= 0 else None].rstrip("\r")

@@ -1,0 +1,142 @@
+"""Reading sources: files, directories and standard input, as text that is safe to parse."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from kproxy_nat.errors import Code, Location, Problem
+
+MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
+DEFAULT_MAX_BYTES = 256 << 20
+STDIN = "-"
+
+_OTHER_SCHEMES = ("git:", "netns:", "host:", "cluster:")
+_SIGNIFICANT_LINE = re.compile(r"^(?!\s*(?:#.*)?$).*$", re.MULTILINE)
+_RULE_FILE = re.compile(r"\*\w+\s*$|(?:add |flush |delete )?(?:table|ruleset)\s")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """The text of one file or stream. ``named`` tells one that the user named from one found in a directory."""
+
+    name: str
+    text: str
+    named: bool = True
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read: texts in a stable order, and the problems met on the way."""
+
+    texts: list[SourceText] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, code: Code, source: str, message: str, hint: str = "", *, line: int = 0) -> None:
+        """Note that ``source`` cannot be used."""
+        self.problems.append(Problem(code, message, location=Location(source, line), hint=hint))
+
+
+def read_sources(
+    sources: Sequence[str], stdin: BinaryIO, *, recursive: bool = False, max_bytes: int = DEFAULT_MAX_BYTES
+) -> Reading:
+    """Read every source; directories yield their manifests, sorted by path."""
+    reading = Reading()
+    for source in dict.fromkeys(sources):
+        if source == STDIN:
+            _add_text(reading, "stdin", stdin.read(max_bytes + 1), max_bytes, named=True)
+        elif (path := Path(source)).is_dir():
+            _read_directory(reading, path, recursive=recursive, max_bytes=max_bytes)
+        elif path.exists():
+            _read_file(reading, path, max_bytes, named=True)
+        else:
+            reading.refuse(Code.SOURCE_NOT_FOUND, source, "no such file or directory", _not_found_hint(source))
+    return reading
+
+
+def _not_found_hint(source: str) -> str:
+    if source.startswith(_OTHER_SCHEMES):
+        return "manifests are read from files, directories and '-' (standard input)"
+    path = Path(source)
+    try:
+        nearby = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"{path.parent} is not a directory that can be read"
+    close = difflib.get_close_matches(path.name, nearby, n=1)
+    return f"did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_bytes: int) -> None:
+    try:
+        paths = sorted(_manifest_paths(directory, recursive=recursive))
+    except OSError as error:
+        reading.refuse(Code.SOURCE_UNREADABLE, str(directory), error.strerror or str(error))
+        return
+    for path in paths:
+        _read_file(reading, path, max_bytes, named=False)
+    if not paths:
+        below = not recursive and any(_manifest_paths(directory, recursive=True))
+        hint = "they are in folders below it: add -R" if below else f"looked for {', '.join(MANIFEST_SUFFIXES)}"
+        reading.refuse(
+            Code.DIRECTORY_WITHOUT_MANIFESTS, str(directory), "the directory holds no manifests", hint
+        )
+
+
+def _manifest_paths(directory: Path, *, recursive: bool) -> Iterator[Path]:
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            if recursive and not entry.name.startswith("."):
+                yield from _manifest_paths(Path(entry.path), recursive=True)
+        elif entry.name.endswith(MANIFEST_SUFFIXES):
+            yield Path(entry.path)
+
+
+def _read_file(reading: Reading, path: Path, max_bytes: int, *, named: bool) -> None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        reading.refuse(Code.SOURCE_UNREADABLE, str(path), error.strerror or str(error))
+        return
+    _add_text(reading, str(path), data, max_bytes, named=named)
+
+
+def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named: bool) -> None:
+    if len(data) > max_bytes:
+        message = f"the input is larger than {max_bytes >> 20} MiB"
+        hint = "split it, or raise the limit with --max-input-mib"
+        reading.refuse(Code.SOURCE_TOO_LARGE, name, message, hint)
+        return
+    try:
+        text = _decode(data)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        reading.refuse(Code.SOURCE_NOT_TEXT, name, f"not UTF-8 text: {error.reason}", line=line)
+        return
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        reading.refuse(Code.SOURCE_NOT_TEXT, name, "not text: it holds NUL bytes", line=line)
+        return
+    first = _SIGNIFICANT_LINE.search(text)
+    if first is None:
+        if named:
+            reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", "a manifest has at least one object")
+    elif _RULE_FILE.match(first[0]):
+        line = text.count("\n", 0, first.start()) + 1
+        message = "this is a rule file, not a manifest"
+        reading.refuse(Code.NOT_A_MANIFEST, name, message, "compile takes Kubernetes manifests", line=line)
+    else:
+        reading.texts.append(SourceText(name, text, named))
+
+
+def _decode(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark, which some shells write when a command is redirected."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
