@@ -1,0 +1,102 @@
+"""Endpoints objects, mirrored into EndpointSlices as the mirroring controller does (KEP-1672).
+
+A proxy never reads Endpoints. The control plane copies those that somebody made for a Service without
+selector; the Endpoints of a Service with selector are its own output, next to slices made from the Pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kproxy_nat.errors import Code, Problem, Severity
+from kproxy_nat.model.base import ObjectMeta, Sourced
+from kproxy_nat.model.cluster import Cluster
+from kproxy_nat.model.endpoints import (
+    LEADER_ANNOTATION,
+    MANAGED_BY_LABEL,
+    MIRRORING_CONTROLLER,
+    SERVICE_NAME_LABEL,
+    SKIP_MIRROR_LABEL,
+    EndpointAddress,
+    EndpointConditions,
+    Endpoints,
+    EndpointSlice,
+    EndpointSubset,
+    SliceEndpoint,
+    SlicePort,
+)
+from kproxy_nat.net.addresses import IpFamily, family_of, parse_address
+
+MAX_ADDRESSES_PER_SUBSET = 1000
+
+
+def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], list[Problem]]:
+    """Return the slices that mirror the cluster's Endpoints objects, and warnings on those that are not mirrored."""
+    services = {(s.value.metadata.namespace, s.value.metadata.name): s.value for s in cluster.services}
+    already = {
+        (s.value.metadata.namespace, s.value.service_name)
+        for s in cluster.slices
+        if s.value.metadata.labels.get(MANAGED_BY_LABEL) == MIRRORING_CONTROLLER
+    }
+    with_slices = {(s.value.metadata.namespace, s.value.service_name) for s in cluster.slices}
+    slices: list[Sourced[EndpointSlice]] = []
+    problems: list[Problem] = []
+    for source in cluster.endpoints:
+        key = (source.value.metadata.namespace, source.value.metadata.name)
+        if key in already or _opts_out(source.value.metadata):
+            continue
+        service = services.get(key)
+        if service is None:
+            problems.append(_not_mirrored(source, "there is no Service of this name", "add the Service"))
+        elif service.spec.selector is not None:
+            if key not in with_slices:
+                hint = "add the EndpointSlices of the Service (kubectl get endpointslices -o yaml)"
+                problems.append(_not_mirrored(source, "its Service has a selector", hint))
+        else:
+            slices.extend(Sourced(made, source.origin) for made in _mirror(source.value))
+    return slices, problems
+
+
+def _opts_out(meta: ObjectMeta) -> bool:
+    return meta.labels.get(SKIP_MIRROR_LABEL) == "true" or LEADER_ANNOTATION in meta.annotations
+
+
+def _not_mirrored(source: Sourced[Endpoints], reason: str, hint: str) -> Problem:
+    meta = source.value.metadata
+    return Problem(
+        Code.NOT_MIRRORED,
+        f"not mirrored into EndpointSlices, and so not used: {reason}",
+        Severity.WARNING,
+        source.origin.locate(("metadata", "name")),
+        f"Endpoints {meta.namespace}/{meta.name}",
+        hint,
+    )
+
+
+def _mirror(endpoints: Endpoints) -> Iterator[EndpointSlice]:
+    """Yield one slice for each subset and family."""
+    meta = endpoints.metadata
+    labels = {**meta.labels, SERVICE_NAME_LABEL: meta.name, MANAGED_BY_LABEL: MIRRORING_CONTROLLER}
+    for position, subset in enumerate(endpoints.subsets or ()):
+        ports = [SlicePort(port.name, port.port, port.protocol) for port in subset.ports or ()]
+        for family, mirrored in _by_family(subset).items():
+            name = f"{meta.name}-{position}-{family.lower()}"
+            yield EndpointSlice(ObjectMeta(name, meta.namespace, labels), family, mirrored, ports)
+
+
+def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[SliceEndpoint]]:
+    """Return the endpoints of a subset, those that are ready first, at most 1000 in all."""
+    by_family: dict[IpFamily, list[SliceEndpoint]] = {}
+    all_addresses = [*_with_state(subset.addresses, ready=True), *_with_state(subset.not_ready_addresses, ready=False)]
+    for address, conditions in all_addresses[:MAX_ADDRESSES_PER_SUBSET]:
+        canonical = parse_address(address.ip)
+        endpoint = SliceEndpoint([canonical], conditions, address.node_name)
+        by_family.setdefault(family_of(canonical), []).append(endpoint)
+    return by_family
+
+
+def _with_state(
+    addresses: Iterable[EndpointAddress] | None, *, ready: bool
+) -> Iterator[tuple[EndpointAddress, EndpointConditions]]:
+    for address in addresses or ():
+        yield address, EndpointConditions(ready=ready)
