@@ -1,0 +1,249 @@
+"""Transactions: the commands of an iptables-restore file, and what they make of a rule set.
+
+A rule file in save form is a transaction too, one that declares and appends. So parsing text and applying it are
+two steps, and the same evaluation serves dumps, kube-proxy's own transactions and hand-written scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.canonical import canonical_rule
+from kproxy_nat.ruleset.rules import Chain, Counters, Rule, Ruleset, Table, empty_table
+
+
+class Command(msgspec.Struct, frozen=True, gc=False):
+    """The base of all commands."""
+
+
+class DeclareChain(Command, frozen=True, gc=False):
+    """``:NAME POLICY [packets:bytes]``: create the chain, or empty it if it is there."""
+
+    name: str
+    policy: str | None = None
+    counters: Counters = (0, 0)
+
+
+class AppendRule(Command, frozen=True, gc=False):
+    """``-A``."""
+
+    chain: str
+    rule: Rule
+
+
+class InsertRule(Command, frozen=True, gc=False):
+    """``-I``: before the rule at ``position``, from 1."""
+
+    chain: str
+    rule: Rule
+    position: int = 1
+
+
+class ReplaceRule(Command, frozen=True, gc=False):
+    """``-R``."""
+
+    chain: str
+    rule: Rule
+    position: int
+
+
+class DeleteRule(Command, frozen=True, gc=False):
+    """``-D`` by content: the first rule that is equal."""
+
+    chain: str
+    rule: Rule
+
+
+class DeleteRuleAt(Command, frozen=True, gc=False):
+    """``-D`` by position, from 1."""
+
+    chain: str
+    position: int
+
+
+class NewChain(Command, frozen=True, gc=False):
+    """``-N``."""
+
+    name: str
+
+
+class DeleteChain(Command, frozen=True, gc=False):
+    """``-X``; without a name, every empty user chain."""
+
+    name: str | None = None
+
+
+class FlushChain(Command, frozen=True, gc=False):
+    """``-F``; without a name, every chain."""
+
+    name: str | None = None
+
+
+class RenameChain(Command, frozen=True, gc=False):
+    """``-E``."""
+
+    name: str
+    new_name: str
+
+
+class SetPolicy(Command, frozen=True, gc=False):
+    """``-P``."""
+
+    chain: str
+    policy: str
+
+
+class TableTransaction(msgspec.Struct):
+    """The commands for one table, in order; ``lines`` are their line numbers, where they come from a text."""
+
+    table: str
+    commands: list[Command] = []
+    lines: list[int] = []
+
+
+class Transaction(msgspec.Struct):
+    """Commands for the tables of one family."""
+
+    family: IpFamily
+    tables: list[TableTransaction] = []
+
+
+class TransactionError(Exception):
+    """A command that cannot be carried out: the kernel would refuse the whole transaction."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def evaluate(transaction: Transaction, base: Ruleset | None = None) -> Ruleset:
+    """Return what ``transaction`` makes of ``base``, or of nothing; ``base`` is left as it is.
+
+    Tables and chains that the transaction does not name stay (``--noflush``).
+
+    Raises:
+        TransactionError: a command names a chain or rule that is not there.
+    """
+    tables = {name: _copy_table(table) for name, table in base.tables.items()} if base else {}
+    for part in transaction.tables:
+        table = tables.setdefault(part.table, empty_table(part.table))
+        for position, command in enumerate(part.commands):
+            try:
+                _HANDLERS[type(command)](table, command)
+            except TransactionError as error:
+                line = part.lines[position] if position < len(part.lines) else 0
+                raise TransactionError(error.message, line) from None
+    return Ruleset(transaction.family, tables)
+
+
+def _copy_table(table: Table) -> Table:
+    chains = {c.name: Chain(c.name, list(c.rules), c.policy, c.counters) for c in table.chains.values()}
+    return Table(table.name, chains)
+
+
+def _chain(table: Table, name: str) -> Chain:
+    chain = table.chains.get(name)
+    if chain is None:
+        raise TransactionError(f"table {table.name} has no chain {name}")
+    return chain
+
+
+def _declare(table: Table, command: DeclareChain) -> None:
+    table.chains[command.name] = Chain(command.name, [], command.policy, command.counters)
+
+
+def _append(table: Table, command: AppendRule) -> None:
+    _chain(table, command.chain).rules.append(command.rule)
+
+
+def _insert(table: Table, command: InsertRule) -> None:
+    rules = _chain(table, command.chain).rules
+    if not 1 <= command.position <= len(rules) + 1:
+        raise TransactionError(f"chain {command.chain} has {len(rules)} rules, none at {command.position}")
+    rules.insert(command.position - 1, command.rule)
+
+
+def _replace(table: Table, command: ReplaceRule) -> None:
+    rules = _chain(table, command.chain).rules
+    _check_position(command.chain, rules, command.position)
+    rules[command.position - 1] = command.rule
+
+
+def _delete(table: Table, command: DeleteRule) -> None:
+    rules = _chain(table, command.chain).rules
+    wanted = canonical_rule(command.rule)
+    for position, rule in enumerate(rules):
+        if canonical_rule(rule) == wanted:
+            del rules[position]
+            return
+    raise TransactionError(f"chain {command.chain} has no such rule to delete")
+
+
+def _delete_at(table: Table, command: DeleteRuleAt) -> None:
+    rules = _chain(table, command.chain).rules
+    _check_position(command.chain, rules, command.position)
+    del rules[command.position - 1]
+
+
+def _check_position(chain: str, rules: list[Rule], position: int) -> None:
+    if not 1 <= position <= len(rules):
+        raise TransactionError(f"chain {chain} has {len(rules)} rules, none at {position}")
+
+
+def _new_chain(table: Table, command: NewChain) -> None:
+    if command.name in table.chains:
+        raise TransactionError(f"table {table.name} has a chain {command.name} already")
+    table.chains[command.name] = Chain(command.name, [])
+
+
+def _delete_chain(table: Table, command: DeleteChain) -> None:
+    if command.name is None:
+        for chain in list(table.chains.values()):
+            if chain.policy is None and not chain.rules:
+                del table.chains[chain.name]
+        return
+    chain = _chain(table, command.name)
+    if chain.policy is not None or chain.rules:
+        raise TransactionError(f"chain {command.name} is {'not empty' if chain.rules else 'built in'}")
+    del table.chains[command.name]
+
+
+def _flush(table: Table, command: FlushChain) -> None:
+    for chain in [_chain(table, command.name)] if command.name else table.chains.values():
+        chain.rules.clear()
+
+
+def _rename(table: Table, command: RenameChain) -> None:
+    chain = _chain(table, command.name)
+    if command.new_name in table.chains:
+        raise TransactionError(f"table {table.name} has a chain {command.new_name} already")
+    del table.chains[command.name]
+    chain.name = command.new_name
+    table.chains[command.new_name] = chain
+
+
+def _set_policy(table: Table, command: SetPolicy) -> None:
+    chain = _chain(table, command.chain)
+    if chain.policy is None:
+        raise TransactionError(f"chain {command.chain} is not built in, so it has no policy")
+    chain.policy = command.policy
+
+
+_HANDLERS: dict[type[Command], Callable[[Table, Any], None]] = {
+    DeclareChain: _declare,
+    AppendRule: _append,
+    InsertRule: _insert,
+    ReplaceRule: _replace,
+    DeleteRule: _delete,
+    DeleteRuleAt: _delete_at,
+    NewChain: _new_chain,
+    DeleteChain: _delete_chain,
+    FlushChain: _flush,
+    RenameChain: _rename,
+    SetPolicy: _set_policy,
+}
