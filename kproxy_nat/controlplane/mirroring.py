@@ -87,7 +87,10 @@ def _mirror(endpoints: Endpoints) -> Iterator[EndpointSlice]:
 def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[SliceEndpoint]]:
     """Return the endpoints of a subset, those that are ready first, at most 1000 in all."""
     by_family: dict[IpFamily, list[SliceEndpoint]] = {}
-    all_addresses = [*_with_state(subset.addresses, ready=True), *_with_state(subset.not_ready_addresses, ready=False)]
+    all_addresses = [
+        *_with_state(subset.addresses, ready=True),
+        *_with_state(subset.not_ready_addresses, ready=False),
+    ]
     for address, conditions in all_addresses[:MAX_ADDRESSES_PER_SUBSET]:
         canonical = parse_address(address.ip)
         endpoint = SliceEndpoint([canonical], conditions, address.node_name)

@@ -33,7 +33,7 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     """
     lines: list[str] = []
     writers = save_writers(ruleset.family)
-    for table in sorted(ruleset.tables.values(), key=_table_rank):
+    for table in sorted_tables(ruleset):
         chains = listed_chains(table)
         lines.append(f"*{table.name}\n")
         for chain in chains:
@@ -45,6 +45,11 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
                 lines.append(f"{prefix}-A {chain.name}{save_arguments(rule, writers)}\n")
         lines.append("COMMIT\n")
     return "".join(lines)
+
+
+def sorted_tables(ruleset: Ruleset) -> list[Table]:
+    """Return the tables in the order in which they are listed."""
+    return sorted(ruleset.tables.values(), key=_table_rank)
 
 
 def _table_rank(table: Table) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kproxy_nat.formats.iptables_quoting import restore_word, save_word
-from kproxy_nat.net.addresses import IpFamily, join_host_port
+from kproxy_nat.net.addresses import Address, IpFamily, join_host_port, listed_by_kernel_tools
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.probability import decimal_text, intended_share, share_text
 
@@ -134,7 +134,7 @@ def _goto(action: actions.Goto) -> str:
 
 
 def _dnat(action: actions.Dnat) -> str:
-    return f" -j DNAT --to-destination {join_host_port(action.address, action.port)}"
+    return f" -j DNAT --to-destination {join_host_port(Address(listed_by_kernel_tools(action.address)), action.port)}"
 
 
 def _masquerade(action: actions.Masquerade) -> str:

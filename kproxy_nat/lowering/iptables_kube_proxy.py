@@ -10,7 +10,14 @@ from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Masquerade, Return, SetMark
 from kproxy_nat.ruleset.matches import AnyMatch, Comment, CtState, Destination, Mark, Nfacct, Source
 from kproxy_nat.ruleset.rules import Rule, Ruleset
-from kproxy_nat.ruleset.transactions import Command, InsertRule, NewChain, TableTransaction, Transaction, evaluate
+from kproxy_nat.ruleset.transactions import (
+    Command,
+    InsertRule,
+    NewChain,
+    TableTransaction,
+    Transaction,
+    evaluate,
+)
 
 FILTER_CHAINS = (
     names.SERVICES,

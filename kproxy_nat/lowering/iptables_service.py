@@ -99,7 +99,9 @@ class ServiceLowering:
         """(1) The cluster IP: dispatch, or refusal."""
         unserved = self._unserved(external=False)
         if unserved is None:
-            self._nat(names.SERVICES, self._to("cluster IP", self.port.cluster_ip), self.internal_policy_chain)
+            self._nat(
+                names.SERVICES, self._to("cluster IP", self.port.cluster_ip), self.internal_policy_chain
+            )
         else:
             comment, verdict = unserved
             rule = self._rule(self._to(comment, self.port.cluster_ip), verdict)

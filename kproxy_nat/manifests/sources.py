@@ -56,7 +56,9 @@ def read_sources(
         elif path.exists():
             _read_file(reading, path, max_bytes, named=True)
         else:
-            reading.refuse(Code.SOURCE_NOT_FOUND, source, "no such file or directory", _not_found_hint(source))
+            reading.refuse(
+                Code.SOURCE_NOT_FOUND, source, "no such file or directory", _not_found_hint(source)
+            )
     return reading
 
 
@@ -82,7 +84,9 @@ def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_b
         _read_file(reading, path, max_bytes, named=False)
     if not paths:
         below = not recursive and any(_manifest_paths(directory, recursive=True))
-        hint = "they are in folders below it: add -R" if below else f"looked for {', '.join(MANIFEST_SUFFIXES)}"
+        hint = (
+            "they are in folders below it: add -R" if below else f"looked for {', '.join(MANIFEST_SUFFIXES)}"
+        )
         reading.refuse(
             Code.DIRECTORY_WITHOUT_MANIFESTS, str(directory), "the directory holds no manifests", hint
         )
@@ -126,7 +130,9 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
     first = _SIGNIFICANT_LINE.search(text)
     if first is None:
         if named:
-            reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", "a manifest has at least one object")
+            reading.refuse(
+                Code.SOURCE_EMPTY, name, "the input is empty", "a manifest has at least one object"
+            )
     elif _RULE_FILE.match(first[0]):
         line = text.count("\n", 0, first.start()) + 1
         message = "this is a rule file, not a manifest"

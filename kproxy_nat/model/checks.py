@@ -48,7 +48,10 @@ def check_meta(meta: ObjectMeta, *, subdomain: bool = False) -> Iterator[Finding
         yield Finding(Code.BAD_NAME, ("metadata", "name"), f"name {shown(meta.name)} is not valid", rule)
     if not is_dns_label(meta.namespace):
         yield Finding(
-            Code.BAD_NAME, ("metadata", "namespace"), f"namespace {shown(meta.namespace)} is not valid", LABEL_RULE
+            Code.BAD_NAME,
+            ("metadata", "namespace"),
+            f"namespace {shown(meta.namespace)} is not valid",
+            LABEL_RULE,
         )
 
 
@@ -69,7 +72,10 @@ def check_choice(value: str, choices: Iterable[str], path: FieldPath) -> Iterato
     if value not in choices:
         allowed = ", ".join(choice or '""' for choice in choices)
         yield Finding(
-            Code.UNSUPPORTED_VALUE, path, f"{path[-1]} {shown(value)} is not supported", f"use one of: {allowed}"
+            Code.UNSUPPORTED_VALUE,
+            path,
+            f"{path[-1]} {shown(value)} is not supported",
+            f"use one of: {allowed}",
         )
 
 
@@ -92,7 +98,9 @@ def check_destination(text: str, path: FieldPath, family: IpFamily | None = None
         return
     reason = special_use(parse_address(text))
     if reason:
-        yield Finding(Code.BAD_ADDRESS, path, f"{text} is {reason}", "use an address that other hosts can reach")
+        yield Finding(
+            Code.BAD_ADDRESS, path, f"{text} is {reason}", "use an address that other hosts can reach"
+        )
 
 
 def special_use(address: Address) -> str:
@@ -108,7 +116,9 @@ def check_cidr(text: str, path: FieldPath) -> Iterator[Finding]:
     try:
         parse_cidr(text)
     except AddressError as error:
-        yield Finding(Code.BAD_CIDR, path, str(error), "write a network as address/length, such as 10.0.0.0/8")
+        yield Finding(
+            Code.BAD_CIDR, path, str(error), "write a network as address/length, such as 10.0.0.0/8"
+        )
 
 
 def check_range(value: int, low: int, high: int, path: FieldPath) -> Iterator[Finding]:

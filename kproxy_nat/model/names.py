@@ -13,7 +13,9 @@ _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*", re.ASCII)
 
 LABEL_RULE = "use at most 63 of the characters a-z, 0-9 and '-', with a letter or digit at both ends"
-SUBDOMAIN_RULE = "use at most 253 of the characters a-z, 0-9, '-' and '.', with a letter or digit at both ends"
+SUBDOMAIN_RULE = (
+    "use at most 253 of the characters a-z, 0-9, '-' and '.', with a letter or digit at both ends"
+)
 INTERFACE_RULE = "use at most 15 (for a prefix 14) letters, digits and . _ - @ :, without spaces"
 
 

@@ -38,7 +38,10 @@ def validate_config(config: KubeProxyConfiguration) -> Iterator[Finding]:
         yield from check_address(config.bind_address, ("bindAddress",))
     yield from _check_cluster_cidr(config.cluster_cidr)
     yield from _check_node_port_addresses(config.node_port_addresses)
-    for field, bit in (("iptables", config.iptables.masquerade_bit), ("nftables", config.nftables.masquerade_bit)):
+    for field, bit in (
+        ("iptables", config.iptables.masquerade_bit),
+        ("nftables", config.nftables.masquerade_bit),
+    ):
         if bit is not None:
             yield from check_range(bit, 0, 31, (field, "masqueradeBit"))
     yield from _check_detect_local(config)
@@ -59,7 +62,9 @@ def _check_cluster_cidr(text: str) -> Iterator[Finding]:
             continue
         if family in families:
             message = f"clusterCIDR has a second {family} network, {cidr}"
-            yield Finding(Code.FAMILY_MISMATCH, ("clusterCIDR",), message, "give at most one network of each family")
+            yield Finding(
+                Code.FAMILY_MISMATCH, ("clusterCIDR",), message, "give at most one network of each family"
+            )
         families.add(family)
 
 

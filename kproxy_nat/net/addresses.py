@@ -12,7 +12,7 @@ import enum
 import functools
 import ipaddress
 import re
-from socket import AF_INET, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NewType
 
 Address = NewType("Address", str)
@@ -167,3 +167,14 @@ def host_network(address: Address) -> Cidr:
 def join_host_port(address: Address, port: int) -> str:
     """Return ``address:port``, with an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def listed_by_kernel_tools(text: str) -> str:
+    """Return an address or network as the C library prints it, and so iptables-save.
+
+    It differs from RFC 5952 in ``::/96`` alone, whose last 32 bits are printed as a dotted quad.
+    """
+    if not text.startswith("::"):
+        return text
+    address, slash, length = text.partition("/")
+    return inet_ntop(AF_INET6, inet_pton(AF_INET6, address)) + slash + length

@@ -15,7 +15,9 @@ from kproxy_nat.proxy.view import NodeView, ServiceView
 
 def explain(cluster: Cluster, views: Iterable[NodeView]) -> Iterator[str]:
     """Yield a sentence for each Service and service port that traffic cannot reach through the rules."""
-    for service in sorted(cluster.services, key=lambda s: (s.value.metadata.namespace, s.value.metadata.name)):
+    for service in sorted(
+        cluster.services, key=lambda s: (s.value.metadata.namespace, s.value.metadata.name)
+    ):
         reason = why_no_rules(service.value)
         if reason:
             yield f"{_place(service)}: Service {_name(service.value)}: no rules: {reason}"

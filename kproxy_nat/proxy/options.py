@@ -29,6 +29,7 @@ from kproxy_nat.net.addresses import (
 LOOPBACK = {IpFamily.IPV4: Address("127.0.0.1"), IpFamily.IPV6: Address("::1")}
 EVERYTHING = {IpFamily.IPV4: Cidr("0.0.0.0/0"), IpFamily.IPV6: Cidr("::/0")}
 DEFAULT_MASQUERADE_BIT = 14
+PRIMARY_ADDRESSES = PRIMARY
 
 T = TypeVar("T")
 
@@ -122,7 +123,9 @@ def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
         InvalidInputError: the node is not there or not the only one; two configurations; contradictory options.
     """
     config = _only_config(cluster.configs)
-    node_name, node = _choose_node(cluster.nodes, overrides.node_name or config.hostname_override.strip().lower())
+    node_name, node = _choose_node(
+        cluster.nodes, overrides.node_name or config.hostname_override.strip().lower()
+    )
     node_ips = _node_ips(node, config, overrides)
     node_port_addresses = _node_port_addresses(config, overrides, node_ips)
     wants_localhost = _first(overrides.localhost_node_ports, config.iptables.localhost_node_ports, True)
@@ -135,7 +138,9 @@ def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
         node_port_addresses=node_port_addresses,
         localhost_node_ports=wants_localhost and _contains_loopback(node_port_addresses[IpFamily.IPV4]),
         masquerade_all=_first(overrides.masquerade_all, config.iptables.masquerade_all, False),
-        masquerade_bit=_first(overrides.masquerade_bit, config.iptables.masquerade_bit, DEFAULT_MASQUERADE_BIT),
+        masquerade_bit=_first(
+            overrides.masquerade_bit, config.iptables.masquerade_bit, DEFAULT_MASQUERADE_BIT
+        ),
         nfacct=overrides.nfacct,
         tcp_be_liberal=config.conntrack.tcp_be_liberal,
         external_ips=config.feature_gates.get("AllowServiceExternalIPs", True),
@@ -232,6 +237,8 @@ def _detectors(
     mode = overrides.detect_local_mode or config.detect_local_mode or "ClusterCIDR"
     interface = overrides.bridge_interface or config.detect_local.bridge_interface
     prefix = overrides.interface_name_prefix or config.detect_local.interface_name_prefix
+    _refuse_unused(overrides.bridge_interface, mode, "BridgeInterface", "--bridge-interface")
+    _refuse_unused(overrides.interface_name_prefix, mode, "InterfaceNamePrefix", "--interface-name-prefix")
     if mode == "BridgeInterface":
         name = _needed(interface, mode, "--bridge-interface")
         return dict.fromkeys(IpFamily, LocalInterface(name))
@@ -241,11 +248,19 @@ def _detectors(
     if mode == "NodeCIDR":
         cidrs = [parse_cidr(text) for text in (node.pod_cidrs if node else ())]
     else:
-        cidrs = list(overrides.cluster_cidrs) or [parse_cidr(text) for text in split_cidrs(config.cluster_cidr)]
+        cidrs = list(overrides.cluster_cidrs) or [
+            parse_cidr(text) for text in split_cidrs(config.cluster_cidr)
+        ]
     detectors: dict[IpFamily, LocalDetector] = {}
     for cidr in cidrs:
         detectors.setdefault(family_of(cidr), LocalCidr(cidr))
     return detectors
+
+
+def _refuse_unused(value: str | None, mode: str, wanted: str, option: str) -> None:
+    if value and mode != wanted:
+        message = f"{option} goes with --detect-local-mode {wanted}, but the mode is {mode}"
+        raise InvalidInputError(Problem(Code.BAD_OPTION, message, location=Location(option)))
 
 
 def _needed(value: str, mode: str, option: str) -> str:

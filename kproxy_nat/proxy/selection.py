@@ -35,9 +35,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     any_usable: bool = False
 
 
-def select_endpoints(
-    port: ServicePort, endpoints: list[Endpoint], node_name: str, zone: str
-) -> Selection:
+def select_endpoints(port: ServicePort, endpoints: list[Endpoint], node_name: str, zone: str) -> Selection:
     """Sort the endpoints of ``port`` into the categories of :class:`Selection`, keeping their order."""
     if not endpoints:
         return Selection()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.net.addresses import Cidr, IpFamily, listed_by_kernel_tools
 from kproxy_nat.ruleset.matches import (
     AnyMatch,
     Destination,
@@ -51,10 +51,18 @@ def canonical_matches(matches: tuple[AnyMatch, ...]) -> tuple[AnyMatch, ...]:
 def _canonical_header(match: AnyMatch) -> AnyMatch | None:
     """Return a header match as listed; ``None`` where it is no condition at all."""
     if isinstance(match, Source | Destination):
-        if "/" not in match.network:
-            bits = IpFamily.IPV6.bits if ":" in match.network else IpFamily.IPV4.bits
-            return type(match)(f"{match.network}/{bits}", match.negated)  # type: ignore[arg-type]
-        return None if match.network in _NO_CONDITION and not match.negated else match
+        return _canonical_network(match)
     if isinstance(match, InInterface | OutInterface):
         return None if match.name == "+" and not match.negated else match
     return match
+
+
+def _canonical_network(match: Source | Destination) -> Source | Destination | None:
+    text: str = match.network
+    if text in _NO_CONDITION and not match.negated:
+        return None
+    if text.startswith("::"):
+        text = listed_by_kernel_tools(text)
+    if "/" not in text:
+        text = f"{text}/{(IpFamily.IPV6 if ':' in text else IpFamily.IPV4).bits}"
+    return match if text is match.network else type(match)(Cidr(text), match.negated)

@@ -1,0 +1,172 @@
+"""``kproxy-nat compile``: manifests in, rules out."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.manifests import load_cluster
+from kproxy_nat.cli.options import overrides_from, rule_options
+from kproxy_nat.cli.output import write_files
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.formats.iptables_render import render_restore, render_save
+from kproxy_nat.formats.ruleset_json import render_json
+from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
+from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.conflicts import find_conflicts
+from kproxy_nat.proxy.explain import explain
+from kproxy_nat.proxy.options import resolve_options, warn_without_node
+from kproxy_nat.proxy.view import NodeView, build_view
+
+FILE_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
+JSON_NAME = "ruleset.json"
+
+
+@click.command("compile", short_help="Compile manifests to the rules that kube-proxy would write.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|DIR/",
+    help="Write there instead of stdout; a directory gets a file a family.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["save", "restore", "json"]),
+    default="save",
+    show_default=True,
+    help="save: as iptables-save lists it. restore: kube-proxy's own transaction. json: see docs/ruleset-json.md.",
+)
+@click.option(
+    "--family",
+    type=click.Choice(["ipv4", "ipv6", "all"]),
+    help="Default: ipv4 on stdout or in a file, all in a directory or in JSON.",
+)
+@click.option("-R", "--recursive", is_flag=True, help="Look for manifests in folders below a directory, too.")
+@click.option("--strict", is_flag=True, help="Refuse kinds that have no part in Service rules.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "exclude"]),
+    default="fail",
+    show_default=True,
+    help="exclude: leave broken objects out, say which, and compile the rest.",
+)
+@click.option(
+    "--max-input-mib",
+    type=click.IntRange(1, 1 << 20),
+    default=DEFAULT_MAX_BYTES >> 20,
+    show_default=True,
+    help="Refuse inputs larger than this.",
+)
+@rule_options
+@click.pass_context
+def command(ctx: click.Context, **params: Any) -> None:
+    """Compile manifests to the rules that kube-proxy would write on one node.
+
+    A SOURCE is a file, a directory or '-' (standard input) with Kubernetes YAML or JSON, as kubectl get prints it:
+    Services, EndpointSlices, Endpoints, Nodes, a KubeProxyConfiguration. Other kinds are passed over and counted.
+
+    \b
+    Examples:
+      kproxy-nat compile rules/clusterip
+      kubectl get svc,endpointslices,nodes -A -o json | kproxy-nat compile - --node node1
+      kproxy-nat compile k8s/ -R --cluster-cidr 10.244.0.0/16 -o out/
+      kproxy-nat compile k8s/ --form restore | iptables-restore --noflush --counters
+    """  # noqa: D301
+    reporter = reporter_of(ctx)
+    with _gc_paused():
+        families = _families(params)
+        views = _views(params, reporter)
+        chosen = [view for view in views if view.family in families]
+        if params["family"] is None and len(chosen) < len(views):
+            _mention_other_family(views, chosen, reporter)
+        _write(_render(chosen, params["form"]), params, reporter)
+
+
+@contextmanager
+def _gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: compiling makes many objects and no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _families(params: dict[str, Any]) -> tuple[IpFamily, ...]:
+    named = {"ipv4": (IpFamily.IPV4,), "ipv6": (IpFamily.IPV6,), "all": tuple(IpFamily)}
+    both = params["form"] == "json" or _is_directory(params["output"])
+    if params["family"] == "all" and not both:
+        raise click.BadParameter(
+            "two families need a directory: -o DIR/ (iptables files hold one family)", param_hint="'--family'"
+        )
+    return named[params["family"] or ("all" if both else "ipv4")]
+
+
+def _is_directory(output: str | None) -> bool:
+    return output is not None and (output.endswith("/") or Path(output).is_dir())
+
+
+def _views(params: dict[str, Any], reporter: Reporter) -> list[NodeView]:
+    """Load and check the input, and return the node's view in both families."""
+    overrides = overrides_from(params)
+    cluster = load_cluster(
+        params["sources"],
+        reporter,
+        config=params["config"],
+        recursive=params["recursive"],
+        strict=params["strict"],
+        exclude_errors=params["on_error"] == "exclude",
+        max_bytes=params["max_input_mib"] << 20,
+        mode=params["mode"],
+    )
+    options = resolve_options(cluster, overrides)
+    reporter.report(warn_without_node(cluster, options))
+    views = [build_view(cluster, options, family) for family in IpFamily]
+    reporter.report(problem for view in views for problem in find_conflicts(view))
+    if reporter.verbose:
+        for sentence in explain(cluster, views):
+            reporter.explain(sentence)
+    return views
+
+
+def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView], reporter: Reporter) -> None:
+    for view in views:
+        if view not in chosen and view.services:
+            count = len(view.services)
+            ports = "service port has" if count == 1 else "service ports have"
+            reporter.note(
+                f"{count} {ports} {view.family} rules, too: see --family ipv6, or write both with -o DIR/"
+            )
+
+
+def _render(views: Sequence[NodeView], form: str) -> dict[str, str]:
+    """Return the text of each file, by file name."""
+    if form == "json":
+        return {JSON_NAME: render_json(lower_to_ruleset(view) for view in views)}
+    if form == "restore":
+        return {FILE_NAMES[view.family]: render_restore(lower_to_transaction(view)) for view in views}
+    return {FILE_NAMES[view.family]: render_save(lower_to_ruleset(view)) for view in views}
+
+
+def _write(texts: dict[str, str], params: dict[str, Any], reporter: Reporter) -> None:
+    output = params["output"]
+    if output is None or output == "-":
+        for text in texts.values():
+            sys.stdout.write(text)
+        return
+    if _is_directory(output):
+        paths = {Path(output) / name: text for name, text in texts.items()}
+    else:
+        paths = {Path(output): text for text in texts.values()}
+    write_files(paths)
+    for path in paths:
+        reporter.explain(f"wrote {path}")

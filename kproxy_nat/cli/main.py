@@ -1,0 +1,119 @@
+"""The ``kproxy-nat`` command: global options, and commands that are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from kproxy_nat import __version__
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.errors import KproxyNatError
+
+COMMANDS = {
+    "compile": ("kproxy_nat.cli.compile", "Compile manifests to the rules that kube-proxy would write."),
+}
+"""Each command with its module and the line that the list of commands shows."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Explain: Services without rules, kinds passed over.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour messages; NO_COLOR is honoured.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of messages on stderr.",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks of internal errors.")
+@click.version_option(__version__, prog_name="kproxy-nat", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, quiet: bool, verbose: bool, color: str, log_format: str, debug: bool) -> None:
+    """Compile Kubernetes Services and EndpointSlices to the NAT rules of a node.
+
+    Data goes to stdout, messages go to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 invalid input.
+
+    \b
+    Shell completion: eval "$(_KPROXY_NAT_COMPLETE=bash_source kproxy-nat)"
+    """  # noqa: D301
+    ctx.obj = Reporter(
+        quiet=quiet, verbose=verbose, color=_use_color(color), log_format=log_format, debug=debug
+    )
+
+
+def _use_color(choice: str) -> bool:
+    if choice != "auto":
+        return choice == "always"
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    reporter = Reporter()
+    try:
+        with cli.make_context("kproxy-nat", sys.argv[1:] if args is None else args) as context:
+            reporter = context.obj or reporter
+            cli.invoke(context)
+            reporter = context.obj or reporter
+        sys.stdout.flush()
+        status = 0
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except KproxyNatError as error:
+        reporter.report_error(error)
+        status = error.exit_status
+    except (KeyboardInterrupt, click.Abort):
+        status = 130
+    except BrokenPipeError:
+        status = _close_broken_pipe()
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug must not end in a bare traceback
+        status = reporter.report_bug(error)
+    sys.exit(status)
+
+
+def _close_broken_pipe() -> int:
+    """Leave quietly when the reader of stdout has gone, as ``head`` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13
+
+
+def reporter_of(ctx: click.Context) -> Reporter:
+    """Return the reporter of a command's context."""
+    found: Any = ctx.find_object(Reporter)
+    return found if isinstance(found, Reporter) else Reporter()

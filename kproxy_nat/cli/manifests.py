@@ -1,0 +1,108 @@
+"""From SOURCE arguments to a cluster: reading, reporting problems, and what the control plane adds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.controlplane.mirroring import mirror_endpoints
+from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
+from kproxy_nat.manifests.loader import Loaded, load_texts
+from kproxy_nat.manifests.sources import read_sources
+from kproxy_nat.model.cluster import Cluster
+from kproxy_nat.model.service import Service
+from kproxy_nat.proxy.ports import why_excluded
+
+
+def load_cluster(
+    sources: Sequence[str],
+    reporter: Reporter,
+    *,
+    config: str | None,
+    recursive: bool,
+    strict: bool,
+    exclude_errors: bool,
+    max_bytes: int,
+    mode: str | None,
+) -> Cluster:
+    """Read the sources into a cluster, reporting warnings.
+
+    Raises:
+        InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
+    """
+    loaded = _load(sources, recursive=recursive, strict=strict, max_bytes=max_bytes)
+    if config is not None:
+        _replace_config(loaded, config, max_bytes)
+    loaded.problems.extend(_mode_problems(loaded.cluster, mode))
+    slices, not_mirrored = mirror_endpoints(loaded.cluster)
+    loaded.cluster.slices.extend(slices)
+    loaded.problems.extend(not_mirrored)
+    loaded.problems.extend(_without_cluster_ip(loaded.cluster))
+    errors = [p for p in loaded.problems if p.severity is Severity.ERROR]
+    if errors and not exclude_errors:
+        raise InvalidInputError(*loaded.problems)
+    reporter.report(loaded.problems)
+    if errors:
+        reporter.note(f"left out because of {_count(len(errors), 'error')}; the rest is compiled")
+    if loaded.passed_over:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(loaded.passed_over.items()))
+        reporter.note(f"passed over {_count(loaded.passed_over.total(), 'object')} of other kinds ({kinds})")
+    return loaded.cluster
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _load(sources: Sequence[str], *, recursive: bool, strict: bool, max_bytes: int) -> Loaded:
+    reading = read_sources(sources, sys.stdin.buffer, recursive=recursive, max_bytes=max_bytes)
+    loaded = load_texts(reading.texts, strict=strict)
+    loaded.problems[:0] = reading.problems
+    return loaded
+
+
+def _replace_config(loaded: Loaded, path: str, max_bytes: int) -> None:
+    """Let the file of ``--config`` take the place of configurations among the sources."""
+    separate = _load([path], recursive=False, strict=True, max_bytes=max_bytes)
+    loaded.problems.extend(separate.problems)
+    if not separate.cluster.configs and not separate.problems:
+        message = "the file holds no KubeProxyConfiguration"
+        hint = "it begins with apiVersion: kubeproxy.config.k8s.io/v1alpha1"
+        loaded.problems.append(Problem(Code.NOT_A_MANIFEST, message, location=Location(path), hint=hint))
+    loaded.cluster.configs = separate.cluster.configs
+
+
+def _mode_problems(cluster: Cluster, mode: str | None) -> list[Problem]:
+    """Refuse a configuration for another mode, unless the command line chooses the mode."""
+    return [
+        Problem(
+            Code.UNSUPPORTED_VALUE,
+            f"mode {config.value.mode} cannot be compiled yet",
+            location=config.origin.locate(("mode",)),
+            subject="KubeProxyConfiguration",
+            hint="give --mode iptables to see the rules of that mode",
+        )
+        for config in cluster.configs
+        if config.value.mode not in ("", "iptables") and mode is None
+    ]
+
+
+def _without_cluster_ip(cluster: Cluster) -> list[Problem]:
+    """Warn of Services that a cluster would have given an address."""
+    return [
+        Problem(
+            Code.NO_CLUSTER_IP,
+            "it has no clusterIP, so it yields no rules",
+            Severity.WARNING,
+            service.origin.locate(("spec",)),
+            f"Service {service.value.metadata.namespace}/{service.value.metadata.name}",
+            "a cluster allocates one; write it in the manifest, or take the Service from kubectl get -o yaml",
+        )
+        for service in cluster.services
+        if _lacks_cluster_ip(service.value)
+    ]
+
+
+def _lacks_cluster_ip(service: Service) -> bool:
+    return not why_excluded(service) and not service.spec.cluster_ip and not any(service.spec.cluster_ips)
