@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 FieldPath = tuple[str | int, ...]
-"""The way from an object's root to a field, in the names of the manifest: ``("spec", "ports", 0, "port")``."""
+"""The way from an object's root to a field, in the manifest's names: ``("spec", "ports", 0, "port")``."""
 
 
 class Code(enum.StrEnum):
@@ -66,7 +66,7 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in an input. ``line`` and ``column`` count from 1; 0 means unknown. ``text`` is the line itself."""
+    """A place in an input. ``line`` and ``column`` count from 1, 0 if unknown; ``text`` is the line."""
 
     source: str
     line: int = 0

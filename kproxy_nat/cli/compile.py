@@ -43,7 +43,7 @@ JSON_NAME = "ruleset.json"
     type=click.Choice(["save", "restore", "json"]),
     default="save",
     show_default=True,
-    help="save: as iptables-save lists it. restore: kube-proxy's own transaction. json: see docs/ruleset-json.md.",
+    help="save: as iptables-save lists it. restore: kube-proxy's transaction. json: docs/ruleset-json.md.",
 )
 @click.option(
     "--family",
@@ -68,11 +68,12 @@ JSON_NAME = "ruleset.json"
 )
 @rule_options
 @click.pass_context
-def command(ctx: click.Context, **params: Any) -> None:
+def command(ctx: click.Context, /, **params: Any) -> None:
     """Compile manifests to the rules that kube-proxy would write on one node.
 
-    A SOURCE is a file, a directory or '-' (standard input) with Kubernetes YAML or JSON, as kubectl get prints it:
-    Services, EndpointSlices, Endpoints, Nodes, a KubeProxyConfiguration. Other kinds are passed over and counted.
+    A SOURCE is a file, a directory or '-' (standard input) with Kubernetes YAML or JSON as kubectl prints it:
+    Services, EndpointSlices, Endpoints, Nodes, a KubeProxyConfiguration. Other kinds are passed over and
+    counted.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ from kproxy_nat.proxy.options import PRIMARY_ADDRESSES, Overrides
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class AddressType(click.ParamType):
+class AddressType(click.ParamType[Address]):
     """An IP address; with ``networks``, the prefix length of an interface address is allowed and dropped."""
 
     name = "address"
@@ -33,7 +33,7 @@ class AddressType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class CidrType(click.ParamType):
+class CidrType(click.ParamType[Cidr]):
     """A network; with ``primary``, that word too."""
 
     name = "cidr"
@@ -51,7 +51,7 @@ class CidrType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class InterfaceType(click.ParamType):
+class InterfaceType(click.ParamType[str]):
     """The name of a network interface, or the beginning of such names."""
 
     name = "interface"
@@ -66,7 +66,7 @@ class InterfaceType(click.ParamType):
         return str(value)
 
 
-class NodeNameType(click.ParamType):
+class NodeNameType(click.ParamType[str]):
     """The name of a Node."""
 
     name = "name"
@@ -78,10 +78,10 @@ class NodeNameType(click.ParamType):
         return str(value)
 
 
-class CommaList(click.ParamType):
+class CommaList(click.ParamType[list[Any]]):
     """A comma-separated list; the option may be repeated as well."""
 
-    def __init__(self, item: click.ParamType) -> None:
+    def __init__(self, item: click.ParamType[Any]) -> None:
         self.item = item
         self.name = f"{item.name},..."
 

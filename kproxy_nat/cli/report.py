@@ -1,10 +1,12 @@
-"""The one place that turns problems into text: on stderr, for people or (``--log-format json``) for programs."""
+"""The one place that turns problems into text: on stderr, for people or, as JSON, for programs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+import msgspec
 
 from kproxy_nat.errors import KproxyNatError, Location, Problem, Severity
 
@@ -51,7 +53,7 @@ class Reporter:
     def report_bug(self, error: Exception) -> int:
         """Print an internal error, and return the exit status for it."""
         if self.debug:
-            import traceback
+            import traceback  # noqa: PLC0415 - rarely needed
 
             traceback.print_exception(error)
         summary = f"internal error: {type(error).__name__}: {error}"
@@ -59,7 +61,7 @@ class Reporter:
         return 1
 
     def _emit(self, text: str) -> None:
-        print(text, file=sys.stderr)
+        sys.stderr.write(f"{text}\n")
 
     def _paint(self, text: str, *styles: str) -> str:
         return f"{''.join(styles)}{text}{_PLAIN}" if self.color else text
@@ -90,8 +92,6 @@ class Reporter:
         return lines
 
     def _json(self, problem: Problem) -> str:
-        import msgspec
-
         location = problem.location
         record = {
             "severity": str(problem.severity),
@@ -107,8 +107,6 @@ class Reporter:
 
 
 def _json_line(severity: str, message: str) -> str:
-    import msgspec
-
     return msgspec.json.encode({"severity": severity, "message": message}).decode()
 
 

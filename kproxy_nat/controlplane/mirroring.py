@@ -31,7 +31,7 @@ MAX_ADDRESSES_PER_SUBSET = 1000
 
 
 def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], list[Problem]]:
-    """Return the slices that mirror the cluster's Endpoints objects, and warnings on those that are not mirrored."""
+    """Return slices that mirror the cluster's Endpoints objects, and warnings on those not mirrored."""
     services = {(s.value.metadata.namespace, s.value.metadata.name): s.value for s in cluster.services}
     already = {
         (s.value.metadata.namespace, s.value.service_name)

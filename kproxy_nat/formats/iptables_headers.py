@@ -55,7 +55,7 @@ _SYNONYMS = {"icmpv6": "ipv6-icmp", "ipv6-mh": "mobility-header", "mh": "mobilit
 
 
 def read_header(option: str, value: str, family: IpFamily, *, negated: bool) -> list[HeaderMatch]:
-    """Return the matches of one header option: none where it is no condition, several for a list of addresses.
+    """Return the matches of one header option: none where it is no condition, several for an address list.
 
     ``option`` is the short form; ``-f`` has no value. Several matches mean several rules.
 

@@ -1,7 +1,7 @@
 """Parsing iptables-save and iptables-restore text.
 
-Every valid file is accepted: matches and targets outside of what kube-proxy uses are kept word for word. A broken
-one yields all its problems at once, each with its line.
+Every valid file is accepted: matches and targets outside of what kube-proxy uses are kept word for word. A
+broken one yields all its problems at once, each with its line.
 """
 
 from __future__ import annotations

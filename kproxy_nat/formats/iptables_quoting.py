@@ -1,7 +1,8 @@
 """How iptables writes and reads words: quotes and backslashes.
 
 ``iptables-restore`` splits a line at blanks, except within double quotes, where a backslash takes the next
-character as it is. ``iptables-save`` quotes every word that holds anything but letters, digits, ``_`` and ``-``.
+character as it is. ``iptables-save`` quotes every word that holds anything but letters, digits, ``_`` and
+``-``.
 """
 
 from __future__ import annotations

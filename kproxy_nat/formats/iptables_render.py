@@ -29,7 +29,8 @@ from kproxy_nat.ruleset.transactions import (
 def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     """Return the rule set as ``iptables-save`` prints it after loading, comments aside.
 
-    With ``counters``, each rule that has them begins with its packets and bytes, as with ``iptables-save -c``.
+    With ``counters``, each rule that has them begins with its packets and bytes, as with ``iptables-save
+    -c``.
     """
     lines: list[str] = []
     writers = save_writers(ruleset.family)
@@ -58,7 +59,7 @@ def _table_rank(table: Table) -> tuple[int, str]:
 
 
 def listed_chains(table: Table) -> list[Chain]:
-    """Return the chains in the order in which they are listed: built-in ones by hook, then the others by name."""
+    """Return the chains in the order of listing: built-in ones by hook, then the others by name."""
     builtin = BUILTIN_CHAINS.get(table.name, ())
     first = [table.chains[name] for name in builtin if name in table.chains]
     return first + [table.chains[name] for name in sorted(table.chains.keys() - set(builtin))]

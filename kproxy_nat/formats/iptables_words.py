@@ -134,7 +134,8 @@ def _goto(action: actions.Goto) -> str:
 
 
 def _dnat(action: actions.Dnat) -> str:
-    return f" -j DNAT --to-destination {join_host_port(Address(listed_by_kernel_tools(action.address)), action.port)}"
+    address = Address(listed_by_kernel_tools(action.address))
+    return f" -j DNAT --to-destination {join_host_port(address, action.port)}"
 
 
 def _masquerade(action: actions.Masquerade) -> str:

@@ -1,7 +1,7 @@
 """Rule sets as JSON: a documented, versioned form for other programs.
 
-The form is described in ``docs/ruleset-json.md``; its JSON Schema is ``docs/ruleset.schema.json``. Fields may be added
-within a version; nothing is renamed or removed.
+The form is described in ``docs/ruleset-json.md``; its JSON Schema is ``docs/ruleset.schema.json``. Fields
+may be added within a version; nothing is renamed or removed.
 """
 
 from __future__ import annotations

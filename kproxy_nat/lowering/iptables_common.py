@@ -52,7 +52,7 @@ class TransactionBuilder:
 
 
 def local_traffic(view: NodeView, *, negated: bool) -> Source | InInterface | None:
-    """Return the match for traffic of the cluster's own pods, or for all other; ``None`` if they cannot be told."""
+    """Return the match for traffic of the cluster's pods, or for other; ``None`` without a detector."""
     detector = view.options.detectors.get(view.family)
     if detector is None:
         return None

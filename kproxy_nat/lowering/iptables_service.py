@@ -194,7 +194,7 @@ class ServiceLowering:
             self._nat(chain, (), self.external_policy_chain)
 
     def _firewall_chain_rules(self) -> None:
-        """(8) Sources that may use the load balancer's addresses; the node itself too, if it is among them."""
+        """(8) Sources that may use the load balancer's addresses; with the node itself, if it is one."""
         if not self.service.is_firewalled:
             return
         chain = self.firewall_chain

@@ -92,7 +92,7 @@ class Document:
 
 
 def split_text(text: SourceText) -> Iterator[Document | Problem]:
-    """Yield every object in ``text``, the items of lists one by one, and a problem for each part that is broken."""
+    """Yield every object in ``text``, the items of lists one by one, and a problem for each broken part."""
     first = text.text.lstrip()[:1]
     if first in ("{", "[") and (first == "{" or not text.name.endswith((".yaml", ".yml"))):
         documents = list(_split_json(text))
@@ -220,8 +220,9 @@ def _yaml_document(text: SourceText, start: int, end: int, line: int) -> Iterato
         data = None if root is None else construct(root)
     if data is None:
         return
+    path: tuple[str, ...] = ()
     if isinstance(data, list):
-        kind, items, path = "", data, ()
+        kind, items = "", data
     elif isinstance(data, dict) and isinstance(data.get("items"), list) and _is_list_kind(data.get("kind")):
         kind, items, path = str(data["kind"]).removesuffix("List"), data["items"], ("items",)
     else:
@@ -239,7 +240,7 @@ def _is_list_kind(kind: object) -> bool:
 def _item_origins(
     text: SourceText, start: int, end: int, count: int, root: Node | None, path: tuple[str, ...]
 ) -> Iterator[TextOrigin]:
-    """Yield the origin of each list item: by its dash in block style, else by an exact parse of the document."""
+    """Yield the origin of each list item: by its dash in block style, else by an exact parse."""
     dashes = _item_dashes(text.text, start, end) if path and root is None else []
     if len(dashes) != count:
         yield from _exact_item_origins(text, start, end, path)

@@ -1,4 +1,4 @@
-"""From texts to the objects of a cluster: decoded, validated, each with its origin, all problems collected."""
+"""From texts to the objects of a cluster: decoded, validated, with their origins; all problems collected."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _RULE_FILE = re.compile(r"\*\w+\s*$|(?:add |flush |delete )?(?:table|ruleset)\s"
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """The text of one file or stream. ``named`` tells one that the user named from one found in a directory."""
+    """The text of one file or stream; ``named`` if the user named it, not a directory that holds it."""
 
     name: str
     text: str
@@ -142,7 +142,7 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8, or UTF-16 with a byte order mark, which some shells write when a command is redirected."""
+    """Decode UTF-8, or UTF-16 with a byte order mark, which some shells write on redirection."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     return data.decode("utf-8-sig")

@@ -1,7 +1,7 @@
 """All type errors of an object at once.
 
-msgspec decodes fast and stops at the first mistake. When it has stopped, this module goes through the plain data
-once more, beside the declared types, and finds every mistake.
+msgspec decodes fast and stops at the first mistake. When it has stopped, this module goes through the plain
+data once more, beside the declared types, and finds every mistake.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """YAML by a fast parser, where that parser certainly means the same as kubectl.
 
-yaml-rs reads YAML 1.2, fifty times faster than PyYAML. A text in which 1.2 and kubectl's rules could differ (octal
-numbers, ``yes`` and ``no``, tags, anchors, directives, ...) is recognised by its look and left to ``yaml_nodes``;
-a false alarm costs time, never meaning.
+yaml-rs reads YAML 1.2, fifty times faster than PyYAML. A text in which 1.2 and kubectl's rules could differ
+(octal numbers, ``yes`` and ``no``, tags, anchors, directives, ...) is recognised by its look and left to
+``yaml_nodes``; a false alarm costs time, never meaning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SCALARS = "|".join(
     )
 )
 _ENDS = r"[ \t]*(?=$|[\r,\]}:#])"
-# One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over blanks, and a
+# One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over
+# blanks, and a
 # look at the next character make them quick.
 _SCALAR_PATTERNS = [
     re.compile(rf"{start}(?=[-+.0-9yYnNoO])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
@@ -36,7 +37,7 @@ _HINTS_OF_DEPTH = ("- -", "-  ", " " * 100)
 
 
 def _may_differ(text: str) -> bool:
-    """Tell whether the parsers might read ``text`` differently, by looks: cheap tests of single characters first."""
+    """Tell by looks whether the parsers might read ``text`` differently: cheap tests first."""
     text = "\n" + text
     return (
         any(rare in text for rare in _RARE)

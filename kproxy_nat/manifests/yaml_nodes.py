@@ -1,8 +1,9 @@
 """YAML as kubectl reads it, with positions: exact, and slow.
 
-kubectl's YAML is neither 1.1 nor 1.2: booleans and octal numbers are of 1.1, while timestamps and base-60 numbers
-stay text. ``docs/yaml.md`` lists the differences, and the one in which we differ from kubectl. This module builds on PyYAML's events (libyaml), resolves plain
-scalars by those rules, and remembers where each node stands.
+kubectl's YAML is neither 1.1 nor 1.2: booleans and octal numbers are of 1.1, while timestamps and base-60
+numbers stay text. ``docs/yaml.md`` lists the differences, and the one in which we differ from kubectl. This
+module builds on PyYAML's events (libyaml), resolves plain scalars by those rules, and remembers where each
+node stands.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _documents(events: Iterator[Any]) -> Iterator[Node | None]:
 def _node(event: Any, anchors: dict[str, Node]) -> Node:
     line, column = event.start_mark.line + 1, event.start_mark.column + 1
     if isinstance(event, yaml.AliasEvent):
-        target = anchors.get(event.anchor)
+        target = anchors.get(event.anchor or "")
         if target is None:
             raise YamlError(f"no anchor &{event.anchor} before this alias", line, column)
         if not isinstance(target.value, str) and target.tag is None:

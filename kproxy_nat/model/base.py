@@ -8,7 +8,7 @@ import msgspec
 
 from kproxy_nat.errors import Origin
 
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
 class ApiStruct(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -24,8 +24,8 @@ class ObjectMeta(ApiStruct, frozen=True, gc=False):
     annotations: dict[str, str] = {}
 
 
-class Sourced(msgspec.Struct, Generic[T], frozen=True, gc=False):
+class Sourced(msgspec.Struct, Generic[T_co], frozen=True, gc=False):
     """An API object and where it was read."""
 
-    value: T
+    value: T_co
     origin: Origin

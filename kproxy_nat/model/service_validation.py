@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from kproxy_nat.errors import Code
 from kproxy_nat.model.checks import (
     PROTOCOLS,
+    check_address,
     check_choice,
     check_cidr,
     check_destination,
-    check_address,
     check_meta,
     check_port,
     check_port_name,

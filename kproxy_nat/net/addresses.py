@@ -1,9 +1,9 @@
 """IP addresses and networks as Kubernetes reads them: leniently, and printed canonically.
 
-Kubernetes parses stored addresses with the rules of older Go releases: leading zeros are decimal (never octal),
-and an IPv4-mapped IPv6 address counts as IPv4. The canonical text is dotted quad for IPv4 and RFC 5952 for IPv6,
-which is also what iptables-save and nft print. The types :data:`Address` and :data:`Cidr` are such canonical
-texts; only the parsers of this module make them.
+Kubernetes parses stored addresses with the rules of older Go releases: leading zeros are decimal (never
+octal), and an IPv4-mapped IPv6 address counts as IPv4. The canonical text is dotted quad for IPv4 and RFC
+5952 for IPv6, which is also what iptables-save and nft print. The types :data:`Address` and :data:`Cidr`
+are such canonical texts; only the parsers of this module make them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _print_value(family: IpFamily, value: int) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def parse_cidr(text: str) -> Cidr:
-    """Return the canonical network of ``text``: host bits are cleared, ``203.0.113.77/25`` is ``203.0.113.0/25``.
+    """Return the canonical network of ``text``; host bits are cleared, so that .77/25 becomes .0/25.
 
     Raises:
         AddressError: ``text`` is not ``address/length``.

@@ -39,11 +39,12 @@ def _claims(port: ServicePort) -> Iterator[tuple[str, int, FieldPath]]:
 
 def _conflict(port: ServicePort, holder: ServicePort, address: str, number: int, path: FieldPath) -> Problem:
     claimed = f"{address}:{number}" if address else f"nodePort {number}"
+    place = f"{holder.origin.source}:{holder.origin.line}"
     return Problem(
         Code.SERVICE_CONFLICT if address else Code.NODE_PORT_CONFLICT,
-        f"{claimed}/{port.name.protocol} belongs to {holder.text} ({holder.origin.source}:{holder.origin.line}) already",
+        f"{claimed}/{port.name.protocol} belongs to {holder.text} ({place}) already",
         Severity.WARNING,
         port.origin.locate(path),
         f"Service {port.text}",
-        f"{holder.text} is served, as first by namespace and name; kube-proxy would choose at random on every sync",
+        f"{holder.text} is served, as the first by name; kube-proxy chooses at random on every sync",
     )

@@ -80,11 +80,11 @@ class NodeOptions:
         return self.localhost_node_ports and family is IpFamily.IPV4
 
     def node_ip(self, family: IpFamily) -> Address:
-        """The node's address of ``family``; the loopback address where it has none."""
+        """Return the node's address of ``family``; the loopback address where it has none."""
         return self.node_ips.get(family, LOOPBACK[family])
 
     def node_port_destinations(self, family: IpFamily) -> tuple[Address, ...] | None:
-        """The local addresses that accept NodePort traffic, sorted; ``None`` when all do."""
+        """Return the local addresses that accept NodePort traffic, sorted; ``None`` when all do."""
         cidrs = self.node_port_addresses[family]
         if any(prefix_length(cidr) == 0 for cidr in cidrs):
             return None
@@ -119,8 +119,8 @@ class Overrides:
 def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
     """Bring together command line (first), configuration (second) and Node object (last).
 
-    Raises:
-        InvalidInputError: the node is not there or not the only one; two configurations; contradictory options.
+    Raises: InvalidInputError: the node is not there or not the only one; two configurations; contradictory
+    options.
     """
     config = _only_config(cluster.configs)
     node_name, node = _choose_node(

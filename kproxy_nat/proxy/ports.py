@@ -38,7 +38,7 @@ class ServicePortName(msgspec.Struct, frozen=True, gc=False, order=True):
     protocol: str
 
     def __str__(self) -> str:
-        """The name as rules print it: ``namespace/service:port``, without the protocol."""
+        """Return the name as rules print it: ``namespace/service:port``, without the protocol."""
         name = f"{self.namespace}/{self.service}"
         return f"{name}:{self.port}" if self.port else name
 
@@ -68,7 +68,7 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def uses_cluster_endpoints(self) -> bool:
-        """Whether the endpoints of the whole cluster are needed; external Local needs them for short-circuits."""
+        """Whether the endpoints of the whole cluster are needed, be it for Local's short-circuits alone."""
         return not self.internal_local or self.externally_accessible
 
     @property
@@ -80,7 +80,7 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
 def service_ports(
     sourced: Sourced[Service], family: IpFamily, *, allow_external_ips: bool = True
 ) -> Iterator[ServicePort]:
-    """Yield the ports of a Service in ``family``, in the order of the manifest; none where it has no rules."""
+    """Yield the ports of a Service in ``family``, in the manifest's order; none where it has no rules."""
     service = sourced.value
     spec = service.spec
     cluster_ip = cluster_ip_of(spec, family)

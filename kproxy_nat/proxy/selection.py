@@ -25,8 +25,8 @@ class Topology(enum.Enum):
 class Selection(msgspec.Struct, frozen=True, gc=False):
     """The endpoints of a service port, by use.
 
-    ``cluster`` and ``local`` serve the policies Cluster and Local; ``reachable`` is their union, what rules must
-    exist for. ``any_usable`` is false when no node could serve the port.
+    ``cluster`` and ``local`` serve the policies Cluster and Local; ``reachable`` is their union, what rules
+    must exist for. ``any_usable`` is false when no node could serve the port.
     """
 
     cluster: list[Endpoint] = []

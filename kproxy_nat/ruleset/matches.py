@@ -1,8 +1,8 @@
 """Matches: the conditions of a rule.
 
 A rule's matches stand in the order in which they were written. iptables itself has two kinds: those of the
-packet header (:data:`HeaderMatch`), which the kernel keeps apart and always lists first, and modules (``-m``),
-whose order is kept.
+packet header (:data:`HeaderMatch`), which the kernel keeps apart and always lists first, and modules
+(``-m``), whose order is kept.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class AddrType(Match, frozen=True, gc=False):
 
 
 class Random(Match, frozen=True, gc=False):
-    """``-m statistic --mode random``: true with probability ``threshold / 2**31``, the kernel's own measure."""
+    """``-m statistic --mode random``: true with probability ``threshold / 2**31``, as the kernel has it."""
 
     threshold: int
     negated: bool = False

@@ -1,7 +1,8 @@
 """Transactions: the commands of an iptables-restore file, and what they make of a rule set.
 
-A rule file in save form is a transaction too, one that declares and appends. So parsing text and applying it are
-two steps, and the same evaluation serves dumps, kube-proxy's own transactions and hand-written scripts.
+A rule file in save form is a transaction too, one that declares and appends. So parsing text and applying
+it are two steps, and the same evaluation serves dumps, kube-proxy's own transactions and hand-written
+scripts.
 """
 
 from __future__ import annotations
