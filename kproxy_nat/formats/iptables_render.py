@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writer, save_writers, transport_options
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_matches
-from kproxy_nat.ruleset.matches import Destination, Protocol, Transport
+from kproxy_nat.ruleset.matches import AnyMatch, Destination, Protocol, Transport
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER, Chain, Rule, Ruleset, Table
 from kproxy_nat.ruleset.transactions import (
     AppendRule,
@@ -24,6 +24,8 @@ from kproxy_nat.ruleset.transactions import (
     SetPolicy,
     Transaction,
 )
+
+_REMEMBERED_TEXTS = 10_000
 
 
 def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
@@ -90,21 +92,46 @@ def render_restore(transaction: Transaction) -> str:
     return "".join(lines)
 
 
-def _command_lines(commands: Iterable[Command]) -> Iterable[str]:
+def _command_lines(commands: Iterable[Command]) -> list[str]:
+    """Return a line for each command.
+
+    Texts of matches are remembered by identity, since rules for the endpoints of one service share most of
+    their matches. An identity stays unique as long as the object lives, which the transaction sees to.
+    """
+    lines: list[str] = []
+    writers = RESTORE_WRITERS
+    remembered: dict[int, str] = {}
     for command in commands:
         if type(command) is AppendRule:
-            yield f"-A {command.chain}{_restore_arguments(command.rule)}\n"
+            rule = command.rule
+            text = remembered.get(id(rule.matches))
+            if text is None:
+                if len(remembered) >= _REMEMBERED_TEXTS:
+                    remembered.clear()
+                text = remembered[id(rule.matches)] = _restore_matches(rule.matches)
+            for action in rule.actions:
+                text += writers[type(action)](action)
+            lines.append(f"-A {command.chain}{text}\n")
         elif type(command) is DeclareChain:
-            yield f":{command.name} {command.policy or '-'} [{command.counters[0]}:{command.counters[1]}]\n"
+            packets, size = command.counters
+            lines.append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
         else:
-            yield f"{_OTHER_COMMANDS[type(command)](command)}\n"
+            lines.append(f"{_OTHER_COMMANDS[type(command)](command)}\n")
+    return lines
 
 
 def _restore_arguments(rule: Rule) -> str:
+    text = _restore_matches(rule.matches)
+    for action in rule.actions:
+        text += RESTORE_WRITERS[type(action)](action)
+    return text
+
+
+def _restore_matches(matches: tuple[AnyMatch, ...]) -> str:
     writers = RESTORE_WRITERS
     text = ""
     ports = ""
-    for match in rule.matches:
+    for match in matches:
         kind = type(match)
         if ports and kind is not Protocol and kind is not Destination:
             text += ports
@@ -115,10 +142,7 @@ def _restore_arguments(rule: Rule) -> str:
             ports = transport_options(match)  # type: ignore[arg-type]
         else:
             text += writers[kind](match)
-    text += ports
-    for action in rule.actions:
-        text += writers[type(action)](action)
-    return text
+    return text + ports
 
 
 def _insert(command: InsertRule) -> str:

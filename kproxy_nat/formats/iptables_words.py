@@ -24,7 +24,7 @@ def _not(match: Any) -> str:
 
 
 def _source(match: matches.Source) -> str:
-    return f"{_not(match)} -s {match.network}"
+    return f" ! -s {match.network}" if match.negated else f" -s {match.network}"
 
 
 def _destination(match: matches.Destination) -> str:
@@ -134,6 +134,8 @@ def _goto(action: actions.Goto) -> str:
 
 
 def _dnat(action: actions.Dnat) -> str:
+    if ":" not in action.address:
+        return f" -j DNAT --to-destination {action.address}:{action.port}"
     address = Address(listed_by_kernel_tools(action.address))
     return f" -j DNAT --to-destination {join_host_port(address, action.port)}"
 

@@ -33,14 +33,8 @@ def name_hash(text: str) -> str:
     bits = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
     p = _PAIRS
     return (
-        p[bits >> 70]
-        + p[bits >> 60 & 1023]
-        + p[bits >> 50 & 1023]
-        + p[bits >> 40 & 1023]
-        + p[bits >> 30 & 1023]
-        + p[bits >> 20 & 1023]
-        + p[bits >> 10 & 1023]
-        + p[bits & 1023]
+        f"{p[bits >> 70]}{p[bits >> 60 & 1023]}{p[bits >> 50 & 1023]}{p[bits >> 40 & 1023]}"
+        f"{p[bits >> 30 & 1023]}{p[bits >> 20 & 1023]}{p[bits >> 10 & 1023]}{p[bits & 1023]}"
     )
 
 

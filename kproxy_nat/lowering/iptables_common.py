@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import LocalCidr, LocalInterface
@@ -43,6 +44,11 @@ class TransactionBuilder:
     def nat_rule(self, chain: str, rule: Rule) -> None:
         """Append a rule to a chain of the nat table."""
         self._nat_rules.append(AppendRule(chain, rule))
+
+    def nat_commands(self, chains: Iterable[DeclareChain], rules: Iterable[AppendRule]) -> None:
+        """Declare chains of the nat table, and append rules to them."""
+        self._nat_chains += chains
+        self._nat_rules += rules
 
     def build(self, family: IpFamily) -> Transaction:
         """Return the transaction."""

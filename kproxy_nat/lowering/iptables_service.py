@@ -30,6 +30,7 @@ from kproxy_nat.ruleset.matches import (
 )
 from kproxy_nat.ruleset.probability import threshold_of_share
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
+from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain
 
 LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
 FROM_LOCAL = AddrType("src", ("LOCAL",))
@@ -221,21 +222,21 @@ class ServiceLowering:
 
     def _balance(self, chain: str, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
         """(9), (10) Affinity first, for every endpoint; then equal shares, one in those that remain."""
-        self.out.declare_nat(chain)
-        verbose = not self.view.is_large_cluster
-        comments: list[tuple[AnyMatch, ...]] = [
-            (Comment(f"{self.text} -> {e.text}"),) if verbose else () for e in endpoints
-        ]
-        jumps = [(Jump(chains[e.text]),) for e in endpoints]
+        comments: list[tuple[AnyMatch, ...]] = [()] * len(endpoints)
+        if not self.view.is_large_cluster:
+            comments = [(Comment(f"{self.text} -> {e.text}"),) for e in endpoints]
+        targets = [chains[e.text] for e in endpoints]
+        rules: list[Rule] = []
         if self.port.affinity_seconds:
-            for comment, jump, endpoint in zip(comments, jumps, endpoints, strict=True):
-                seen = self._recent(chains[endpoint.text], "rcheck")
-                self.out.nat_rule(chain, Rule((*comment, seen), jump, self.origin))
-        remaining = len(endpoints)
-        for comment, jump in zip(comments, jumps, strict=True):
-            share = (_one_in(remaining),) if remaining > 1 else ()
-            self.out.nat_rule(chain, Rule(comment + share, jump, self.origin))
-            remaining -= 1
+            rules = [
+                Rule((*comment, self._recent(target, "rcheck")), (Jump(target),), self.origin)
+                for target, comment in zip(targets, comments, strict=True)
+            ]
+        rules += [
+            Rule(comment + _one_in(remaining), (Jump(target),), self.origin)
+            for remaining, target, comment in zip(range(len(targets), 0, -1), targets, comments, strict=True)
+        ]
+        self.out.nat_commands([DeclareChain(chain)], [AppendRule(chain, rule) for rule in rules])
 
     def _recent(self, name: str, operation: str) -> Recent:
         mask = _RECENT_MASK[self.view.family]
@@ -247,18 +248,19 @@ class ServiceLowering:
         """(11) Hairpin traffic is masqueraded; everything is sent to the endpoint."""
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
         transport: tuple[AnyMatch, ...] = (Transport(self.port.protocol), self.protocol)
-        plain = comment + transport
+        matches = comment + transport
+        rules: list[AppendRule] = []
         for endpoint in endpoints:
             chain = chains[endpoint.text]
-            self.out.declare_nat(chain)
-            hairpin = Rule((*comment, Source(endpoint.address)), _MARK, self.origin)
-            self.out.nat_rule(chain, hairpin)
-            matches = plain
             if self.port.affinity_seconds:
                 matches = (*comment, self._recent(chain, "set"), *transport)
-            self.out.nat_rule(chain, Rule(matches, (Dnat(endpoint.address, endpoint.port),), self.origin))
+            hairpin = Rule((*comment, Source(endpoint.address)), _MARK, self.origin)
+            dnat = Rule(matches, (Dnat(endpoint.address, endpoint.port),), self.origin)
+            rules += (AppendRule(chain, hairpin), AppendRule(chain, dnat))
+        self.out.nat_commands(map(DeclareChain, chains.values()), rules)
 
 
 @functools.lru_cache(maxsize=4096)
-def _one_in(count: int) -> Random:
-    return Random(threshold_of_share(count))
+def _one_in(count: int) -> tuple[AnyMatch, ...]:
+    """Match one packet in ``count``; every packet where only one share is left."""
+    return (Random(threshold_of_share(count)),) if count > 1 else ()

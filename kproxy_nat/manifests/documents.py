@@ -20,6 +20,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 _DOCUMENT_BREAK = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _ITEMS_KEY = re.compile(r"^items:[ \t]*\r?\n([ ]*)-[ ]", re.MULTILINE)
 _CONTENT = re.compile(r"^(?![ \t]*(?:#.*)?\r?$)(?!---[ \t\r]*$)(?!%).", re.MULTILINE)
+_SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _JSON_POSITION = re.compile(r"(.*?)(?: \(byte (\d+)\))?$", re.DOTALL)
 _KINDS_OF_ERROR = {"duplicate": Code.DUPLICATE_KEY, "aliases": Code.ALIAS_EXPANSION}
@@ -160,18 +161,30 @@ def _split_json_value(text: SourceText, start: int, end: int) -> list[Document]:
 
 
 def _json_items(text: SourceText, start: int, kind: str, items: list[msgspec.Raw]) -> list[Document]:
-    """Return a document for each list item, found again in the text by its own bytes."""
+    """Return a document for each list item, found in the text: the first by its bytes, others after it."""
     documents = []
-    line, position = text.text.count("\n", 0, start) + 1, start
-    for item in items:
-        raw = str(memoryview(item), "utf-8")
-        found = text.text.index(raw, position)
-        line += text.text.count("\n", position, found)
-        end = found + len(raw)
+    whole, ascii_only = text.text, text.text.isascii()
+    line, position = whole.count("\n", 0, start) + 1, start
+    for number, item in enumerate(items):
+        view = memoryview(item)
+        if number and ascii_only:
+            found = _skip_separator(whole, position)
+            end = found + view.nbytes
+        else:
+            raw = str(view, "utf-8")
+            found = whole.index(raw, position)
+            end = found + len(raw)
+        line += whole.count("\n", position, found)
         documents.append(Document(JsonPayload(item), TextOrigin(text, line, found, end), kind))
-        line += raw.count("\n")
+        line += whole.count("\n", found, end)
         position = end
     return documents
+
+
+def _skip_separator(text: str, position: int) -> int:
+    """Return where the item after a list's comma begins."""
+    found = _SEPARATOR.match(text, position)
+    return found.end() if found else position
 
 
 def _split_json_message(message: str) -> tuple[str, int]:

@@ -47,7 +47,15 @@ class AddressError(ValueError):
     """A text that is not an address or network, in words for the person who wrote it."""
 
 
-@functools.lru_cache(maxsize=1 << 17)
+def is_dotted_quad(text: str) -> bool:
+    """Tell whether ``text`` is an IPv4 address in its canonical form."""
+    try:
+        inet_pton(AF_INET, text)
+    except (OSError, UnicodeError, ValueError):
+        return False
+    return True
+
+
 def parse_address(text: str) -> Address:
     """Return the canonical form of ``text``.
 
@@ -57,8 +65,13 @@ def parse_address(text: str) -> Address:
     try:
         inet_pton(AF_INET, text)
     except (OSError, UnicodeError, ValueError):
-        return Address(_print_value(*_parse_lenient(text)))
+        return _parse_other_forms(text)
     return Address(text)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _parse_other_forms(text: str) -> Address:
+    return Address(_print_value(*_parse_lenient(text)))
 
 
 def _parse_lenient(text: str) -> tuple[IpFamily, int]:

@@ -11,7 +11,6 @@ from kproxy_nat.model.endpoints import (
     HEADLESS_SERVICE_LABEL,
     EndpointHints,
     EndpointSlice,
-    SliceEndpoint,
     SlicePort,
 )
 from kproxy_nat.net.addresses import Address, IpFamily, join_host_port, parse_address
@@ -73,20 +72,21 @@ def _add_endpoints(
     for source in endpoint_slice.endpoints or ():
         if not source.addresses:
             continue
-        endpoint = _endpoint(source, port, node_name)
-        if endpoint.text not in by_text or not endpoint.terminating:
-            by_text[endpoint.text] = endpoint
-
-
-def _endpoint(source: SliceEndpoint, port: int, node_name: str) -> Endpoint:
-    address = parse_address(source.addresses[0])
-    conditions = source.conditions
-    is_local = source.node_name == node_name and node_name != ""
-    state = (conditions.ready is not False, conditions.serving is not False, conditions.terminating is True)
-    if source.hints is None:
-        return Endpoint(join_host_port(address, port), address, port, is_local, *state)
-    hints = _hints(source.hints)
-    return Endpoint(join_host_port(address, port), address, port, is_local, *state, *hints)
+        address = parse_address(source.addresses[0])
+        text = join_host_port(address, port)
+        conditions = source.conditions
+        if text in by_text and conditions.terminating is True:
+            continue
+        by_text[text] = Endpoint(
+            text,
+            address,
+            port,
+            source.node_name == node_name and node_name != "",
+            conditions.ready is not False,
+            conditions.serving is not False,
+            conditions.terminating is True,
+            *(_hints(source.hints) if source.hints else ()),
+        )
 
 
 def _hints(hints: EndpointHints) -> tuple[frozenset[str], frozenset[str]]:
