@@ -17,6 +17,7 @@ def write_files(contents: Mapping[Path, str]) -> None:
         OutputError: a file cannot be written.
     """
     staged: list[tuple[Path, Path]] = []
+    path = Path()
     try:
         for path, text in contents.items():
             staged.append((_stage(path, text), path))
@@ -25,7 +26,7 @@ def write_files(contents: Mapping[Path, str]) -> None:
             temporary.replace(path)
             staged.pop(0)
     except OSError as error:
-        place = Location(str(error.filename2 or error.filename or ""))
+        place = Location(str(path))
         problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {error.strerror or error}", location=place)
         raise OutputError(problem) from None
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def _split_json(text: SourceText) -> Iterator[Document | Problem]:
                 end = _character(text.text, start, byte)
                 documents = _split_json_value(text, start, end)
         except (msgspec.DecodeError, RecursionError) as error:
-            yield _json_problem(text, start, str(error))
+            yield _json_problem(text, start, error)
             return
         yield from documents
         start = _skip_blanks(text.text, end)
@@ -193,11 +194,16 @@ def _split_json_message(message: str) -> tuple[str, int]:
     return found[1], int(found[2] or 0)
 
 
-def _json_problem(text: SourceText, start: int, message: str) -> Problem:
-    reason, byte = _split_json_message(message)
-    position = _character(text.text, start, byte)
+def _json_problem(text: SourceText, start: int, error: Exception) -> Problem:
+    """Describe broken JSON in the words of the standard library, which knows the place best."""
+    position, reason = start, str(error).removeprefix("JSON is malformed: ")
+    try:
+        json.JSONDecoder().raw_decode(text.text, start)
+    except json.JSONDecodeError as precise:
+        position, reason = precise.pos, precise.msg
+    except RecursionError:
+        reason = "nested too deeply"
     line, column = position_at(text.text, position)
-    reason = "nested too deeply" if "recursion" in reason else reason.removeprefix("JSON is malformed: ")
     location = Location(text.name, line, column, line_at(text.text, position, 0))
     return Problem(Code.JSON_SYNTAX, f"this JSON is broken: {reason}", location=location)
 

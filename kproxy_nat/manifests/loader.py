@@ -98,16 +98,15 @@ class _Loader:
             self.result.problems.append(Problem(Code.UNKNOWN_KIND, message, location=location, hint=hint))
 
     def _decode(self, document: Document, name: str, kind: Kind) -> None:
-        value, findings = _decode(document, kind)
-        if value is not None:
-            findings = [*findings, *kind.validate(value)]
-            if name == "KubeProxyConfiguration":
-                findings.extend(_unknown_fields(document.payload.plain()))
+        value, findings = _decode_and_validate(document, kind)
+        if value is not None and name == "KubeProxyConfiguration":
+            findings.extend(_unknown_fields(document.payload.plain()))
         if findings:
             subject = _subject(name, kind, document)
-            self.result.problems.extend(finding.at(document.origin, subject) for finding in findings)
+            problems = [finding.at(document.origin, subject) for finding in findings]
+            self.result.problems.extend(sorted(problems, key=_place))
         refused = any(finding.severity is Severity.ERROR for finding in findings)
-        if value is not None and not refused and self._is_first(name, kind, value, document.origin):
+        if not refused and self._is_first(name, kind, value, document.origin):
             kind.keep(self.result.cluster).append(Sourced(value, document.origin))
 
     def _is_first(self, name: str, kind: Kind, value: msgspec.Struct, origin: Origin) -> bool:
@@ -147,19 +146,28 @@ def load_texts(texts: Iterable[SourceText], *, strict: bool = False) -> Loaded:
     return loader.result
 
 
-def _decode(document: Document, kind: Kind) -> tuple[Any, list[Finding]]:
-    """Return the struct, or all the type errors that keep it from being one."""
+def _decode_and_validate(document: Document, kind: Kind) -> tuple[Any, list[Finding]]:
+    """Return the object with all that is wrong with it, type errors and others.
+
+    What has type errors is mended first, so that the rest is looked at, too.
+    """
     try:
-        return document.payload.decode(kind.struct), []
+        value = document.payload.decode(kind.struct)
     except msgspec.ValidationError as error:
-        data = without_nulls(document.payload.plain())
-        findings = list(type_errors(data, kind.struct))
-        if findings:
-            return None, findings
-        try:
-            return msgspec.convert(data, type=kind.struct), []
-        except msgspec.ValidationError:
-            return None, [Finding(Code.WRONG_TYPE, (), str(error))]
+        first = str(error)
+    else:
+        return value, list(kind.validate(value))
+    errors = type_errors(without_nulls(document.payload.plain()), kind.struct)
+    try:
+        value = msgspec.convert(errors.mended, type=kind.struct)
+    except msgspec.ValidationError:
+        return None, errors.findings or [Finding(Code.WRONG_TYPE, (), first)]
+    others = [finding for finding in kind.validate(value) if not errors.concerns(finding)]
+    return value, [*errors.findings, *others]
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    return (problem.location.line, problem.location.column) if problem.location else (0, 0)
 
 
 def without_nulls(data: Any) -> Any:
@@ -175,7 +183,7 @@ def _unknown_fields(data: dict[str, Any]) -> Iterator[Finding]:
     for name in data.keys() - KNOWN_FIELDS:
         close = difflib.get_close_matches(name, KNOWN_FIELDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "kube-proxy would refuse it"
-        message = f"unknown field {name!r} in KubeProxyConfiguration"
+        message = f"unknown field {name!r}"
         yield Finding(Code.UNKNOWN_FIELD, (name,), message, hint, Severity.WARNING)
 
 

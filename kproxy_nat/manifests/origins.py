@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from kproxy_nat.errors import FieldPath, Location
 from kproxy_nat.manifests.sources import SourceText
-from kproxy_nat.manifests.yaml_nodes import YamlError, find_node, parse_documents
+from kproxy_nat.manifests.yaml_nodes import Node, YamlError, find_node, parse_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,7 @@ class TextOrigin:
     def locate(self, path: FieldPath) -> Location:
         """Return the place of the field at ``path``, or of its nearest ancestor that is there."""
         whole = self.text.text
-        try:
-            root = next(parse_documents(whole[self.start : self.end]), None)
-        except YamlError:
-            root = None
+        root = _parse_stretch(self.text, self.start, self.end)
         if root is None:
             return Location(self.source, self.line)
         node = find_node(root, (*self.prefix, *path))
@@ -41,6 +39,15 @@ class TextOrigin:
         column = node.column + column - 1 if node.line == 1 else node.column
         shown = line_at(whole, self.start, node.line - 1)
         return Location(self.source, line + node.line - 1, column, shown)
+
+
+@functools.lru_cache(maxsize=16)
+def _parse_stretch(text: SourceText, start: int, end: int) -> Node | None:
+    """Parse one object's text; remembered, since an object with one mistake often has more."""
+    try:
+        return next(parse_documents(text.text[start:end]), None)
+    except YamlError:
+        return None
 
 
 def position_at(text: str, offset: int) -> tuple[int, int]:

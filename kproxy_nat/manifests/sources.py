@@ -70,7 +70,7 @@ def _not_found_hint(source: str) -> str:
         nearby = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return f"{path.parent} is not a directory that can be read"
-    close = difflib.get_close_matches(path.name, nearby, n=1)
+    close = difflib.get_close_matches(path.name, nearby, n=1, cutoff=0.75)
     return f"did you mean {path.parent / close[0]}?" if close else ""
 
 

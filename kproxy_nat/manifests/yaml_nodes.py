@@ -64,11 +64,19 @@ def parse_documents(text: str) -> Iterator[Node | None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise YamlError(error.problem or str(error), line, column, error.context or "") from None
+        raise _syntax_error(text, error.problem or str(error), error.context or "", line, column) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"character U+{error.character:04X} is not allowed in YAML"
         raise YamlError(message, line, 0) from None
+
+
+def _syntax_error(text: str, problem: str, context: str, line: int, column: int) -> YamlError:
+    lines = text.split("\n")
+    before = lines[line - 1][:column] if 0 < line <= len(lines) else ""
+    if before.endswith("\t") or before.strip(" -") == "\t":
+        return YamlError("a tab cannot indent", line, column, "indent with spaces")
+    return YamlError(problem, line, column, context)
 
 
 def _documents(events: Iterator[Any]) -> Iterator[Node | None]:
