@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writer, save_writers, transport_options
+from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writers, save_writers, transport_options
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_matches
 from kproxy_nat.ruleset.matches import AnyMatch, Destination, Protocol, Transport
@@ -35,7 +35,7 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     -c``.
     """
     lines: list[str] = []
-    writers = save_writers(ruleset.family)
+    arguments = _RuleWriter(save_writers(ruleset.family), _save_matches).arguments
     for table in sorted_tables(ruleset):
         chains = listed_chains(table)
         lines.append(f"*{table.name}\n")
@@ -45,7 +45,7 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
         for chain in chains:
             for rule in chain.rules:
                 prefix = f"[{rule.counters[0]}:{rule.counters[1]}] " if counters and rule.counters else ""
-                lines.append(f"{prefix}-A {chain.name}{save_arguments(rule, writers)}\n")
+                lines.append(f"{prefix}-A {chain.name}{arguments(rule)}\n")
         lines.append("COMMIT\n")
     return "".join(lines)
 
@@ -67,19 +67,43 @@ def listed_chains(table: Table) -> list[Chain]:
     return first + [table.chains[name] for name in sorted(table.chains.keys() - set(builtin))]
 
 
-def save_arguments(rule: Rule, writers: dict[type, Writer]) -> str:
-    """Return the arguments of a rule after its chain, in canonical form, each with a blank before it."""
-    text = ""
-    for match in canonical_matches(rule.matches):
-        text += writers[type(match)](match)
-    for action in rule.actions:
-        text += writers[type(action)](action)
-    return text
-
-
 def render_rule(rule: Rule, family: IpFamily) -> str:
     """Return one rule in canonical form, without its chain."""
-    return save_arguments(rule, save_writers(family)).lstrip()
+    writer = _RuleWriter(save_writers(family), _save_matches)
+    return writer.arguments(rule).lstrip()
+
+
+class _RuleWriter:
+    """Writes rules in one style, remembering texts of matches by identity.
+
+    Rules for endpoints of one service, or of all services, share most of their matches. An identity stays
+    unique as long as the object lives, which the owner of the rules sees to.
+    """
+
+    __slots__ = ("_match_text", "_remembered", "_writers")
+
+    def __init__(self, writers: Writers, match_text: Callable[[tuple[AnyMatch, ...], Writers], str]) -> None:
+        self._writers = writers
+        self._match_text = match_text
+        self._remembered: dict[int, str] = {}
+
+    def arguments(self, rule: Rule) -> str:
+        """Return the arguments of a rule after its chain, each with a blank before it."""
+        text = self._remembered.get(id(rule.matches))
+        if text is None:
+            if len(self._remembered) >= _REMEMBERED_TEXTS:
+                self._remembered.clear()
+            text = self._remembered[id(rule.matches)] = self._match_text(rule.matches, self._writers)
+        for action in rule.actions:
+            text += self._writers[type(action)](action)
+        return text
+
+
+def _save_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
+    text = ""
+    for match in canonical_matches(matches):
+        text += writers[type(match)](match)
+    return text
 
 
 def render_restore(transaction: Transaction) -> str:
@@ -93,25 +117,11 @@ def render_restore(transaction: Transaction) -> str:
 
 
 def _command_lines(commands: Iterable[Command]) -> list[str]:
-    """Return a line for each command.
-
-    Texts of matches are remembered by identity, since rules for the endpoints of one service share most of
-    their matches. An identity stays unique as long as the object lives, which the transaction sees to.
-    """
     lines: list[str] = []
-    writers = RESTORE_WRITERS
-    remembered: dict[int, str] = {}
+    arguments = _RuleWriter(RESTORE_WRITERS, _restore_matches).arguments
     for command in commands:
         if type(command) is AppendRule:
-            rule = command.rule
-            text = remembered.get(id(rule.matches))
-            if text is None:
-                if len(remembered) >= _REMEMBERED_TEXTS:
-                    remembered.clear()
-                text = remembered[id(rule.matches)] = _restore_matches(rule.matches)
-            for action in rule.actions:
-                text += writers[type(action)](action)
-            lines.append(f"-A {command.chain}{text}\n")
+            lines.append(f"-A {command.chain}{arguments(command.rule)}\n")
         elif type(command) is DeclareChain:
             packets, size = command.counters
             lines.append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
@@ -121,14 +131,10 @@ def _command_lines(commands: Iterable[Command]) -> list[str]:
 
 
 def _restore_arguments(rule: Rule) -> str:
-    text = _restore_matches(rule.matches)
-    for action in rule.actions:
-        text += RESTORE_WRITERS[type(action)](action)
-    return text
+    return _RuleWriter(RESTORE_WRITERS, _restore_matches).arguments(rule)
 
 
-def _restore_matches(matches: tuple[AnyMatch, ...]) -> str:
-    writers = RESTORE_WRITERS
+def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
     text = ""
     ports = ""
     for match in matches:
@@ -136,10 +142,10 @@ def _restore_matches(matches: tuple[AnyMatch, ...]) -> str:
         if ports and kind is not Protocol and kind is not Destination:
             text += ports
             ports = ""
-        if kind is Transport:
+        if isinstance(match, Transport):
             # kube-proxy writes the module, then -p and -d, and only then the module's ports.
-            text += f" -m {match.protocol}"  # type: ignore[union-attr]
-            ports = transport_options(match)  # type: ignore[arg-type]
+            text += f" -m {match.protocol}"
+            ports = transport_options(match)
         else:
             text += writers[kind](match)
     return text + ports

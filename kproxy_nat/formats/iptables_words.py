@@ -6,6 +6,7 @@ writes. Both are tables from type to writer, one entry for each type; ``iptables
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.probability import decimal_text, intended_share, share_text
 
 Writer = Callable[[Any], str]
+Writers = dict[type, Writer]
 
 DEFAULT_REPLY = {IpFamily.IPV4: "icmp-port-unreachable", IpFamily.IPV6: "icmp6-port-unreachable"}
 
@@ -165,7 +167,7 @@ def _reject_restored(action: actions.Reject) -> str:
     return f" -j REJECT --reject-with {action.reply}" if action.reply else " -j REJECT"
 
 
-_ALIKE: dict[type, Writer] = {
+_ALIKE: Writers = {
     matches.Source: _source,
     matches.Destination: _destination,
     matches.InInterface: _in_interface,
@@ -187,7 +189,8 @@ _ALIKE: dict[type, Writer] = {
 }
 
 
-def save_writers(family: IpFamily) -> dict[type, Writer]:
+@functools.cache
+def save_writers(family: IpFamily) -> Writers:
     """Return the writers of the save style; replies of REJECT have a default for each family."""
     return _ALIKE | {
         matches.Comment: _comment_saved,
@@ -200,7 +203,7 @@ def save_writers(family: IpFamily) -> dict[type, Writer]:
     }
 
 
-RESTORE_WRITERS: dict[type, Writer] = _ALIKE | {
+RESTORE_WRITERS: Writers = _ALIKE | {
     matches.Comment: _comment_restored,
     matches.Mark: _mark_restored,
     matches.Random: _random_restored,

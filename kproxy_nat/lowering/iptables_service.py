@@ -247,7 +247,7 @@ class ServiceLowering:
     def _endpoint_chains(self, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
         """(11) Hairpin traffic is masqueraded; everything is sent to the endpoint."""
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
-        transport: tuple[AnyMatch, ...] = (Transport(self.port.protocol), self.protocol)
+        transport = _any_port(self.port.protocol)
         matches = comment + transport
         rules: list[AppendRule] = []
         for endpoint in endpoints:
@@ -258,6 +258,11 @@ class ServiceLowering:
             dnat = Rule(matches, (Dnat(endpoint.address, endpoint.port),), self.origin)
             rules += (AppendRule(chain, hairpin), AppendRule(chain, dnat))
         self.out.nat_commands(map(DeclareChain, chains.values()), rules)
+
+
+@functools.lru_cache(maxsize=8)
+def _any_port(protocol: str) -> tuple[AnyMatch, ...]:
+    return Transport(protocol), Protocol(protocol)
 
 
 @functools.lru_cache(maxsize=4096)
