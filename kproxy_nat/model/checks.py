@@ -1,8 +1,8 @@
-"""Checks that several kinds of objects share. Each yields findings; none raises."""
+"""Checks that several kinds of objects share. Each returns findings, nearly always none; none raises."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from kproxy_nat.errors import Code, FieldPath
 from kproxy_nat.model.base import ObjectMeta
@@ -26,6 +26,8 @@ from kproxy_nat.net.addresses import (
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
+Findings = Iterable[Finding]
+
 _NOT_ENDPOINTS = {
     parse_cidr("0.0.0.0/32"): "unspecified",
     parse_cidr("::/128"): "unspecified",
@@ -36,92 +38,93 @@ _NOT_ENDPOINTS = {
     parse_cidr("224.0.0.0/24"): "a link-local multicast address",
     parse_cidr("ff02::/16"): "a link-local multicast address",
 }
-_SUSPECT_STARTS = ("0", "127.", "169.254.", "224.0.0.", ":", "f")
+_ORDINARY_STARTS = ("10.", "172.", "192.", "2")
+"""How most addresses begin: none of the special ones does."""
 
 
-def check_meta(meta: ObjectMeta, *, subdomain: bool = False) -> Iterator[Finding]:
+def check_meta(meta: ObjectMeta, *, subdomain: bool = False) -> Findings:
     """Check name and namespace; ``subdomain`` allows dots in the name."""
+    is_name = is_dns_subdomain if subdomain else is_dns_label
+    if is_name(meta.name) and is_dns_label(meta.namespace):
+        return ()
+    findings = []
     if not meta.name:
-        yield Finding(Code.MISSING_FIELD, ("metadata", "name"), "metadata.name is missing")
-    elif not (is_dns_subdomain if subdomain else is_dns_label)(meta.name):
+        findings.append(Finding(Code.MISSING_FIELD, ("metadata", "name"), "metadata.name is missing"))
+    elif not is_name(meta.name):
         rule = SUBDOMAIN_RULE if subdomain else LABEL_RULE
-        yield Finding(Code.BAD_NAME, ("metadata", "name"), f"name {shown(meta.name)} is not valid", rule)
+        message = f"name {shown(meta.name)} is not valid"
+        findings.append(Finding(Code.BAD_NAME, ("metadata", "name"), message, rule))
     if not is_dns_label(meta.namespace):
-        yield Finding(
-            Code.BAD_NAME,
-            ("metadata", "namespace"),
-            f"namespace {shown(meta.namespace)} is not valid",
-            LABEL_RULE,
-        )
+        message = f"namespace {shown(meta.namespace)} is not valid"
+        findings.append(Finding(Code.BAD_NAME, ("metadata", "namespace"), message, LABEL_RULE))
+    return findings
 
 
-def check_port(number: int, path: FieldPath, what: str = "port") -> Iterator[Finding]:
+def check_port(number: int, path: FieldPath, what: str = "port") -> Findings:
     """Check that a port is one that can be used."""
-    if not 1 <= number <= 65535:
-        yield Finding(Code.PORT_RANGE, path, f"{what} {number} is not between 1 and 65535")
+    if 1 <= number <= 65535:
+        return ()
+    return (Finding(Code.PORT_RANGE, path, f"{what} {number} is not between 1 and 65535"),)
 
 
-def check_port_name(name: str, path: FieldPath) -> Iterator[Finding]:
+def check_port_name(name: str, path: FieldPath) -> Findings:
     """Check the name of a port; an empty one is no name."""
-    if name and not is_dns_label(name):
-        yield Finding(Code.BAD_NAME, path, f"port name {shown(name)} is not valid", LABEL_RULE)
+    if not name or is_dns_label(name):
+        return ()
+    return (Finding(Code.BAD_NAME, path, f"port name {shown(name)} is not valid", LABEL_RULE),)
 
 
-def check_choice(value: str, choices: Iterable[str], path: FieldPath) -> Iterator[Finding]:
+def check_choice(value: str, choices: Sequence[str], path: FieldPath) -> Findings:
     """Check that ``value`` is one of ``choices``."""
-    if value not in choices:
-        allowed = ", ".join(choice or '""' for choice in choices)
-        yield Finding(
-            Code.UNSUPPORTED_VALUE,
-            path,
-            f"{path[-1]} {shown(value)} is not supported",
-            f"use one of: {allowed}",
-        )
+    if value in choices:
+        return ()
+    hint = f"use one of: {', '.join(choice or '(empty)' for choice in choices)}"
+    return (Finding(Code.UNSUPPORTED_VALUE, path, f"{path[-1]} {shown(value)} is not supported", hint),)
 
 
-def check_address(text: str, path: FieldPath, family: IpFamily | None = None) -> Iterator[Finding]:
+def check_address(text: str, path: FieldPath, family: IpFamily | None = None) -> Findings:
     """Check that ``text`` is an IP address, of ``family`` if that is given."""
     try:
         address = parse_address(text)
     except AddressError as error:
-        yield Finding(Code.BAD_ADDRESS, path, str(error))
-        return
+        return (Finding(Code.BAD_ADDRESS, path, str(error)),)
     if family is not None and family_of(address) is not family:
-        yield Finding(Code.FAMILY_MISMATCH, path, f"{text} is not an {family} address")
+        return (Finding(Code.FAMILY_MISMATCH, path, f"{text} is not an {family} address"),)
+    return ()
 
 
-def check_destination(text: str, path: FieldPath, family: IpFamily | None = None) -> Iterator[Finding]:
+def check_destination(text: str, path: FieldPath, family: IpFamily | None = None) -> Findings:
     """Check an address that traffic is sent to: not unspecified, loopback or link-local."""
-    findings = list(check_address(text, path, family))
-    yield from findings
-    if findings or not text.startswith(_SUSPECT_STARTS):
-        return
-    reason = special_use(parse_address(text))
-    if reason:
-        yield Finding(
-            Code.BAD_ADDRESS, path, f"{text} is {reason}", "use an address that other hosts can reach"
-        )
+    findings = check_address(text, path, family)
+    reason = "" if findings else special_use(parse_address(text))
+    if not reason:
+        return findings
+    hint = "use an address that other hosts can reach"
+    return (Finding(Code.BAD_ADDRESS, path, f"{text} is {reason}", hint),)
 
 
 def special_use(address: Address) -> str:
     """Say why ``address`` cannot be an endpoint or external IP; an empty text if it can."""
+    if address.startswith(_ORDINARY_STARTS) and not address.startswith("224."):
+        return ""
     for network, reason in _NOT_ENDPOINTS.items():
         if cidr_contains(network, address):
             return reason
     return ""
 
 
-def check_cidr(text: str, path: FieldPath) -> Iterator[Finding]:
+def check_cidr(text: str, path: FieldPath) -> Findings:
     """Check that ``text`` is a network."""
     try:
         parse_cidr(text)
     except AddressError as error:
-        yield Finding(
-            Code.BAD_CIDR, path, str(error), "write a network as address/length, such as 10.0.0.0/8"
-        )
+        hint = "write a network as address/length, such as 10.0.0.0/8"
+        return (Finding(Code.BAD_CIDR, path, str(error), hint),)
+    return ()
 
 
-def check_range(value: int, low: int, high: int, path: FieldPath) -> Iterator[Finding]:
+def check_range(value: int, low: int, high: int, path: FieldPath) -> Findings:
     """Check that ``value`` is from ``low`` to ``high``."""
-    if not low <= value <= high:
-        yield Finding(Code.OUT_OF_RANGE, path, f"{path[-1]} {value} is not between {low} and {high}")
+    if low <= value <= high:
+        return ()
+    return (Finding(Code.OUT_OF_RANGE, path, f"{path[-1]} {value} is not between {low} and {high}"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.errors import Code, FieldPath
@@ -15,11 +16,12 @@ from kproxy_nat.model.checks import (
 )
 from kproxy_nat.model.endpoints import Endpoints, EndpointSlice, EndpointsPort, SlicePort
 from kproxy_nat.model.finding import Finding
-from kproxy_nat.net.addresses import IpFamily, is_dotted_quad
+from kproxy_nat.net.addresses import IpFamily
 
 ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
-_ORDINARY_STARTS = ("10.", "172.", "192.")
-"""How nearly all endpoints begin; none of these networks is special, so the address need only be one."""
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_ORDINARY = re.compile(rf"(?:(?:10|172|192)(?:\.{_OCTET}){{3}}\n)*+")
+"""Addresses as nearly all endpoints have: one look at a whole slice instead of one at each address."""
 
 
 def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
@@ -32,13 +34,16 @@ def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
 
 
 def _check_slice_addresses(endpoint_slice: EndpointSlice, family: IpFamily) -> Iterator[Finding]:
-    for position, endpoint in enumerate(endpoint_slice.endpoints or ()):
+    endpoints = endpoint_slice.endpoints or ()
+    if _ORDINARY.fullmatch("".join(f"{text}\n" for endpoint in endpoints for text in endpoint.addresses)):
+        ordinary = family is IpFamily.IPV4 and all(endpoint.addresses for endpoint in endpoints)
+        if ordinary:
+            return
+    for position, endpoint in enumerate(endpoints):
         if not endpoint.addresses:
             path: FieldPath = ("endpoints", position, "addresses")
             yield Finding(Code.MISSING_FIELD, path, "an endpoint has no address")
         for number, text in enumerate(endpoint.addresses):
-            if family is IpFamily.IPV4 and text.startswith(_ORDINARY_STARTS) and is_dotted_quad(text):
-                continue
             yield from check_destination(text, ("endpoints", position, "addresses", number), family)
 
 

@@ -47,15 +47,6 @@ class AddressError(ValueError):
     """A text that is not an address or network, in words for the person who wrote it."""
 
 
-def is_dotted_quad(text: str) -> bool:
-    """Tell whether ``text`` is an IPv4 address in its canonical form."""
-    try:
-        inet_pton(AF_INET, text)
-    except (OSError, UnicodeError, ValueError):
-        return False
-    return True
-
-
 def parse_address(text: str) -> Address:
     """Return the canonical form of ``text``.
 
