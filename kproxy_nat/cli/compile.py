@@ -19,7 +19,7 @@ from kproxy_nat.cli.report import Reporter
 from kproxy_nat.formats.iptables_render import render_restore, render_save
 from kproxy_nat.formats.ruleset_json import render_json
 from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
-from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES
+from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.explain import explain
@@ -83,6 +83,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
       kproxy-nat compile k8s/ --form restore | iptables-restore --noflush --counters
     """  # noqa: D301
     reporter = reporter_of(ctx)
+    if params["output"] == "":
+        raise click.BadParameter("give a file or a directory", param_hint="'--output'")
+    if params["config"] == STDIN and STDIN in params["sources"]:
+        raise click.BadParameter("standard input can be read once", param_hint="'--config'")
     with _gc_paused():
         families = _families(params)
         views = _views(params, reporter)

@@ -79,9 +79,9 @@ def cli(ctx: click.Context, quiet: bool, verbose: bool, color: str, log_format: 
     \b
     Shell completion: eval "$(_KPROXY_NAT_COMPLETE=bash_source kproxy-nat)"
     """  # noqa: D301
-    ctx.obj = Reporter(
-        quiet=quiet, verbose=verbose, color=_use_color(color), log_format=log_format, debug=debug
-    )
+    reporter = reporter_of(ctx)
+    reporter.quiet, reporter.verbose, reporter.debug = quiet, verbose, debug
+    reporter.color, reporter.log_format = _use_color(color), log_format
 
 
 def _use_color(choice: str) -> bool:
@@ -94,10 +94,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     reporter = Reporter()
     try:
-        with cli.make_context("kproxy-nat", sys.argv[1:] if args is None else args) as context:
-            reporter = context.obj or reporter
+        with cli.make_context("kproxy-nat", sys.argv[1:] if args is None else args, obj=reporter) as context:
             cli.invoke(context)
-            reporter = context.obj or reporter
         sys.stdout.flush()
         status = 0
     except click.exceptions.Exit as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,37 +18,60 @@ def write_files(contents: Mapping[Path, str]) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    staged: list[tuple[Path, Path]] = []
     path = Path()
+    with contextlib.ExitStack() as cleaning:
+        try:
+            staged = []
+            for path, text in contents.items():
+                staged.append((_stage(path, text, cleaning), path))
+            _replace_all(staged, cleaning)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            place = Location(error.filename2 or str(path))
+            hint = "the directory must be there and writable"
+            problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {reason}", location=place, hint=hint)
+            raise OutputError(problem) from None
+
+
+def _replace_all(staged: list[tuple[Path, Path]], cleaning: contextlib.ExitStack) -> None:
+    """Move all temporary files to their places; put back what was there if one move fails."""
+    moved: list[tuple[Path, Path | None]] = []
     try:
-        for path, text in contents.items():
-            staged.append((_stage(path, text), path))
-        while staged:
-            temporary, path = staged[0]
+        for temporary, path in staged:
+            backup = _backup(path, cleaning)
             temporary.replace(path)
-            staged.pop(0)
-    except OSError as error:
-        place = Location(str(path))
-        problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {error.strerror or error}", location=place)
-        raise OutputError(problem) from None
-    finally:
-        for temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
+            moved.append((path, backup))
+    except OSError:
+        for path, backup in moved:
+            if backup is None:
+                path.unlink()
+            else:
+                backup.replace(path)
+        raise
 
 
-def _stage(path: Path, text: str) -> Path:
+def _backup(path: Path, cleaning: contextlib.ExitStack) -> Path | None:
+    """Keep what is at ``path`` under another name, until the end."""
+    if not path.is_file():
+        return None
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    backup = Path(name)
+    cleaning.callback(backup.unlink, missing_ok=True)
+    shutil.copy2(path, backup)
+    return backup
+
+
+def _stage(path: Path, text: str, cleaning: contextlib.ExitStack) -> Path:
     """Write ``text`` to a new file beside ``path``, with the permissions that ``path`` has or would get."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    cleaning.callback(temporary.unlink, missing_ok=True)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
     return temporary
 
 

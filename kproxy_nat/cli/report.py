@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -57,7 +58,10 @@ class Reporter:
 
             traceback.print_exception(error)
         summary = f"internal error: {type(error).__name__}: {error}"
-        self._emit(f"kproxy-nat: {summary}\n  help: this is a bug; --debug shows where. Please report it")
+        help_text = "this is a bug; --debug shows where. Please report it"
+        as_json = self.log_format == "json"
+        text = _json_line("error", summary) if as_json else f"kproxy-nat: {summary}\n  help: {help_text}"
+        self._emit(text)
         return 1
 
     def _emit(self, text: str) -> None:
@@ -71,11 +75,11 @@ class Reporter:
         head = self._paint(f"{problem.severity}[{problem.code}]", style, _BOLD)
         parts = [str(problem.location)] if problem.location else []
         parts += [problem.subject] if problem.subject else []
-        lines = [f"kproxy-nat: {head}: {': '.join([*parts, problem.message])}"]
+        lines = [f"kproxy-nat: {head}: {_printable(': '.join([*parts, problem.message]))}"]
         if problem.location:
             lines += self._excerpt(problem.location)
         if problem.hint:
-            lines.append(f"  {self._paint('help:', _CYAN)} {problem.hint}")
+            lines.append(f"  {self._paint('help:', _CYAN)} {_printable(problem.hint)}")
         return "\n".join(lines)
 
     def _excerpt(self, location: Location) -> list[str]:
@@ -88,7 +92,8 @@ class Reporter:
         number = str(location.line)
         lines = [f"  {number} | {shown.rstrip()}"]
         if location.column:
-            lines.append(f"  {' ' * len(number)} | {' ' * (column - begin)}{self._paint('^', _RED, _BOLD)}")
+            blanks = " " * _width(shown[: column - begin])
+            lines.append(f"  {' ' * len(number)} | {blanks}{self._paint('^', _RED, _BOLD)}")
         return lines
 
     def _json(self, problem: Problem) -> str:
@@ -108,6 +113,13 @@ class Reporter:
 
 def _json_line(severity: str, message: str) -> str:
     return msgspec.json.encode({"severity": severity, "message": message}).decode()
+
+
+def _width(text: str) -> int:
+    """Return the columns that ``text`` takes on a terminal."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
 
 
 def _printable(text: str) -> str:

@@ -50,6 +50,7 @@ PROTOCOL_NAMES = {
 """The protocols that iptables lists by name, by number; others are listed as they are written here."""
 
 _LOOKS_NUMERIC = re.compile(r"[\d.]*|[0-9a-fA-F.]*:[0-9a-fA-F:.]*", re.ASCII)
+_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,16})|0([0-7]{1,20})|0|[1-9][0-9]{0,19}", re.ASCII)
 _MAX_INTERFACE = 15
 _SYNONYMS = {"icmpv6": "ipv6-icmp", "ipv6-mh": "mobility-header", "mh": "mobility-header"}
 
@@ -67,9 +68,11 @@ def read_header(option: str, value: str, family: IpFamily, *, negated: bool) -> 
         return [OpaqueHeader("! -f" if negated else "-f", FRAGMENT_RANK)]
     if option == "-p":
         name = protocol_name(value)
+        if name == "all" and negated:
+            raise ValueError("no protocol is left when all are excluded")
         return [Protocol(name, negated)] if name != "all" else []
     if option in ("-i", "-o"):
-        if not 1 <= len(value.encode()) <= _MAX_INTERFACE:
+        if not 1 <= len(value.encode(errors="replace")) <= _MAX_INTERFACE:
             raise ValueError(f"interface name {value!r} is not of 1 to {_MAX_INTERFACE} bytes")
         return [InInterface(value, negated) if option == "-i" else OutInterface(value, negated)]
     kind = Source if option == "-s" else Destination
@@ -87,11 +90,21 @@ def read_header(option: str, value: str, family: IpFamily, *, negated: bool) -> 
 def protocol_name(text: str) -> str:
     """Return the name by which iptables lists a protocol; ``all`` for every protocol."""
     lower = text.lower()
-    try:
-        number = int(lower, 0)
-    except ValueError:
+    number = read_number(lower)
+    if number is None:
         return _SYNONYMS.get(lower, lower)
     return PROTOCOL_NAMES.get(number, str(number)) if number else "all"
+
+
+def read_number(text: str) -> int | None:
+    """Read a number as iptables does: decimal, ``0x`` hexadecimal, octal after a leading zero."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    hexadecimal, octal = found[1], found[2]
+    if hexadecimal:
+        return int(hexadecimal, 16)
+    return int(octal, 8) if octal else int(text)
 
 
 def _network(text: str, family: IpFamily) -> Address | Cidr | None:
@@ -102,8 +115,8 @@ def _network(text: str, family: IpFamily) -> Address | Cidr | None:
     """
     address, slash, mask = text.partition("/")
     bits, kind = (32, AF_INET) if family is IpFamily.IPV4 else (128, AF_INET6)
-    if family is IpFamily.IPV4 and slash:
-        address = _pad_quad(address)
+    if family is IpFamily.IPV4:
+        address = _pad_quad(address, padded=bool(slash))
     value = _packed(address, kind)
     if value is None:
         if _LOOKS_NUMERIC.fullmatch(address):
@@ -126,10 +139,10 @@ def _packed(address: str, kind: AddressFamily) -> bytes | None:
         return None
 
 
-def _pad_quad(text: str) -> str:
+def _pad_quad(text: str, *, padded: bool) -> str:
     """Complete an abbreviated network: ``10.1`` is ``10.1.0.0``."""
     parts = text.split(".")
-    if len(parts) < 4 and all(part.isdigit() for part in parts):
+    if len(parts) < 4 and all(part.isdigit() for part in parts) and (len(parts) > 1 or padded):
         parts += ["0"] * (4 - len(parts))
     return ".".join(parts)
 

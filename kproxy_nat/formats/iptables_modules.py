@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
+from kproxy_nat.formats.iptables_headers import read_number
 from kproxy_nat.formats.iptables_words import DEFAULT_REPLY
-from kproxy_nat.net.addresses import AddressError, IpFamily, parse_address
+from kproxy_nat.net.addresses import Address, IpFamily
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.matches import AnyMatch, Ports
 from kproxy_nat.ruleset.probability import threshold_of_text
@@ -46,12 +48,32 @@ _ADDRESS_TYPES = (
     *"UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST".split(),
     *"BLACKHOLE UNREACHABLE PROHIBIT THROW NAT XRESOLVE".split(),
 )
-_PORT = re.compile(r"\d{1,5}", re.ASCII)
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_ALL_PORTS = Ports(0, 65535)
+_SOCKET_FAMILY = {IpFamily.IPV4: AF_INET, IpFamily.IPV6: AF_INET6}
+_REPLY_NAMES = {
+    IpFamily.IPV4: {
+        "net-unreach": "icmp-net-unreachable",
+        "host-unreach": "icmp-host-unreachable",
+        "proto-unreach": "icmp-proto-unreachable",
+        "port-unreach": "icmp-port-unreachable",
+        "net-prohib": "icmp-net-prohibited",
+        "host-prohib": "icmp-host-prohibited",
+        "admin-prohib": "icmp-admin-prohibited",
+        "tcp-rst": "tcp-reset",
+    },
+    IpFamily.IPV6: {
+        "no-route": "icmp6-no-route",
+        "adm-prohibited": "icmp6-adm-prohibited",
+        "addr-unreach": "icmp6-addr-unreachable",
+        "port-unreach": "icmp6-port-unreachable",
+    },
+}
 _FULL_MASK = {IpFamily.IPV4: "255.255.255.255", IpFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
 
 def _single(options: Options, name: str) -> Option | None:
-    """Return the only option, if it is ``name`` with one value."""
+    """Return the only option, if it is ``name`` with one value; a target's options are never negated."""
     if len(options) == 1 and options[0].name == name and len(options[0].values) == 1:
         return options[0]
     return None
@@ -71,6 +93,7 @@ def _transport(protocol: str) -> MatchReader:
             if side is None or ports is None or side in found:
                 return None
             found[side] = ports
+        found = {side: ports for side, ports in found.items() if ports != _ALL_PORTS}
         return matches.Transport(protocol, found.get("source"), found.get("destination"))
 
     return read
@@ -84,9 +107,10 @@ def _ports(option: Option) -> Ports | None:
         low, high = low or "0", high or "65535"
     else:
         high = low
-    if not (_PORT.fullmatch(low) and _PORT.fullmatch(high)) or not int(low) <= int(high) <= 65535:
+    first, last = read_number(low), read_number(high)
+    if first is None or last is None or not first <= last <= 65535:
         return None
-    return Ports(int(low), int(high), option.negated)
+    return Ports(first, last, option.negated)
 
 
 def _states(module: str, option_name: str) -> MatchReader:
@@ -113,18 +137,10 @@ def _mark(options: Options, _: IpFamily) -> AnyMatch | None:
 
 def _value_and_mask(text: str) -> tuple[int, int] | None:
     value, slash, mask = text.partition("/")
-    numbers = [_number(value), _number(mask) if slash else matches.FULL_MARK]
+    numbers = [read_number(value), read_number(mask) if slash else matches.FULL_MARK]
     if any(number is None or number > matches.FULL_MARK for number in numbers):
         return None
     return numbers[0] or 0, numbers[1] or 0
-
-
-def _number(text: str) -> int | None:
-    """Read a number as C does: decimal, 0x or leading-zero octal."""
-    try:
-        return int(text, 8) if re.fullmatch(r"0[0-7]+", text) else int(text, 0)
-    except ValueError:
-        return None
 
 
 def _addr_type(options: Options, _: IpFamily) -> AnyMatch | None:
@@ -139,7 +155,7 @@ def _addr_type(options: Options, _: IpFamily) -> AnyMatch | None:
 def _statistic(options: Options, _: IpFamily) -> AnyMatch | None:
     by_name = {option.name: option for option in options}
     mode, probability = by_name.get("--mode"), by_name.get("--probability")
-    if len(options) != 2 or not mode or not probability or mode.values != ("random",):
+    if len(options) != 2 or not mode or not probability or mode.values != ("random",) or mode.negated:
         return None
     try:
         return matches.Random(threshold_of_text(" ".join(probability.values)), probability.negated)
@@ -153,7 +169,12 @@ def _recent(options: Options, family: IpFamily) -> AnyMatch | None:
     known = {"name", "seconds", "reap", "hitcount", "mask", "rsource", "rdest", *operations}
     if len(operations) != 1 or not known.issuperset(by_name) or len(by_name) != len(options):
         return None
-    numbers = {name: _number(_value(by_name, name, "0")) for name in ("seconds", "hitcount")}
+    flags = {"reap", "rsource", "rdest", *operations}
+    if any(len(option.values) != (name not in flags) for name, option in by_name.items()):
+        return None
+    if any(option.negated for name, option in by_name.items() if name not in operations):
+        return None
+    numbers = {name: read_number(_value(by_name, name, "0")) for name in ("seconds", "hitcount")}
     if None in numbers.values():
         return None
     return matches.Recent(
@@ -198,14 +219,15 @@ def _reject(options: Options, family: IpFamily) -> actions.AnyAction | None:
     option = _single(options, "--reject-with")
     if not options:
         return actions.Reject()
-    if option is None:
+    if option is None or option.negated:
         return None
-    return actions.Reject("" if option.values[0] == DEFAULT_REPLY[family] else option.values[0])
+    reply = _REPLY_NAMES[family].get(option.values[0], option.values[0])
+    return actions.Reject("" if reply == DEFAULT_REPLY[family] else reply)
 
 
 def _dnat(options: Options, family: IpFamily) -> actions.AnyAction | None:
     option = _single(options, "--to-destination")
-    if option is None:
+    if option is None or option.negated:
         return None
     host, colon, port = option.values[0].rpartition(":")
     if family is IpFamily.IPV6:
@@ -215,21 +237,22 @@ def _dnat(options: Options, family: IpFamily) -> actions.AnyAction | None:
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
         return None
     try:
-        return actions.Dnat(parse_address(host), int(port))
-    except AddressError:
+        address = inet_ntop(_SOCKET_FAMILY[family], inet_pton(_SOCKET_FAMILY[family], host))
+    except (OSError, ValueError):
         return None
+    return actions.Dnat(Address(address), int(port))
 
 
 def _masquerade(options: Options, _: IpFamily) -> actions.AnyAction | None:
     if not options:
         return actions.Masquerade()
-    if len(options) == 1 and options[0].name == "--random-fully":
+    if len(options) == 1 and options[0] == Option("--random-fully", False, ()):
         return actions.Masquerade(random_fully=True)
     return None
 
 
 def _set_mark(options: Options, _: IpFamily) -> actions.AnyAction | None:
-    if len(options) != 1 or len(options[0].values) != 1:
+    if len(options) != 1 or len(options[0].values) != 1 or options[0].negated:
         return None
     pair = _value_and_mask(options[0].values[0])
     if pair is None:

@@ -30,13 +30,15 @@ from kproxy_nat.ruleset.transactions import (
     TableTransaction,
     Transaction,
     TransactionError,
+    ZeroCounters,
     evaluate,
 )
 from kproxy_nat.ruleset.wellformed import MAX_CHAIN_NAME
 
 POLICIES = ("ACCEPT", "DROP")
-_COUNTERS = re.compile(r"\[(\d+):(\d+)\]")
-_RULE_COUNTERS = re.compile(r"\[ *(\d+):(\d+) *\]")
+_COUNTERS = re.compile(r"\[(\d{1,20}):(\d{1,20})\]", re.ASCII)
+_RULE_COUNTERS = re.compile(r"\[ *(\d{1,20}):(\d{1,20}) *\]", re.ASCII)
+_POSITION = re.compile(r"\d{1,9}", re.ASCII)
 _CONTROL = re.compile(r"[\0\r]")
 _MAX_LINE = 10240
 
@@ -111,7 +113,7 @@ class _TextParser:
         self.table.lines.append(self.number)
 
     def _declaration(self, line: str) -> DeclareChain:
-        words = line[1:].split()
+        words = [word for word in re.split(r"[ \t]+", line[1:]) if word]
         if len(words) < 2:
             raise RuleError("a chain line needs a name and a policy")
         name, policy = words[0], words[1]
@@ -148,7 +150,7 @@ Handler = Callable[[str, Sequence[Word], IpFamily, Counters | None], list[Comman
 
 
 def _check_chain_name(name: str, word: Word | None = None) -> str:
-    if len(name.encode()) > MAX_CHAIN_NAME:
+    if len(name.encode(errors="replace")) > MAX_CHAIN_NAME:
         raise RuleError(f"chain name {name} is longer than {MAX_CHAIN_NAME} bytes", word)
     if not name:
         raise RuleError("a chain needs a name", word)
@@ -173,7 +175,7 @@ def _insert(line: str, words: Sequence[Word], family: IpFamily, _: Counters | No
     chain = _chain(words)
     position, rest = _position(words[2:], default=1)
     rules = parse_rule(line, rest, family)
-    return [InsertRule(chain, rule, position) for rule in reversed(rules)]
+    return [InsertRule(chain, rule, position) for rule in rules]
 
 
 def _replace(line: str, words: Sequence[Word], family: IpFamily, _: Counters | None) -> list[Command]:
@@ -181,18 +183,22 @@ def _replace(line: str, words: Sequence[Word], family: IpFamily, _: Counters | N
     position, rest = _position(words[2:], default=0)
     if not position:
         raise RuleError("a rule number is missing", words[-1])
-    return [ReplaceRule(chain, rule, position) for rule in parse_rule(line, rest, family)]
+    rules = parse_rule(line, rest, family)
+    if len(rules) != 1:
+        raise RuleError("-R replaces by one rule, so a list of addresses cannot be", words[0])
+    return [ReplaceRule(chain, rules[0], position)]
 
 
 def _delete(line: str, words: Sequence[Word], family: IpFamily, _: Counters | None) -> list[Command]:
     chain = _chain(words)
-    if len(words) == 3 and words[2].value.isdigit():
-        return [DeleteRuleAt(chain, int(words[2].value))]
+    position, rest = _position(words[2:], default=0)
+    if position and not rest:
+        return [DeleteRuleAt(chain, position)]
     return [DeleteRule(chain, rule) for rule in parse_rule(line, words[2:], family)]
 
 
 def _position(words: Sequence[Word], *, default: int) -> tuple[int, Sequence[Word]]:
-    if words and words[0].value.isdigit():
+    if words and _POSITION.fullmatch(words[0].value):
         return int(words[0].value), words[1:]
     return default, words
 
@@ -210,15 +216,17 @@ def _rename(_: str, words: Sequence[Word], __: IpFamily, ___: Counters | None) -
 
 
 def _on_chain(make: Callable[[str], Command]) -> Handler:
-    return lambda _, words, __, ___: [make(_chain(words))]
+    return lambda _, words, __, ___: [make(_only_chain(words))]
 
 
 def _on_any_chain(make: Callable[[str | None], Command]) -> Handler:
-    return lambda _, words, __, ___: [make(_chain(words) if len(words) > 1 else None)]
+    return lambda _, words, __, ___: [make(_only_chain(words) if len(words) > 1 else None)]
 
 
-def _nothing(_: str, __: Sequence[Word], ___: IpFamily, ____: Counters | None) -> list[Command]:
-    return []
+def _only_chain(words: Sequence[Word]) -> str:
+    if len(words) > 2:
+        raise RuleError(f"unexpected word {words[2].value!r}", words[2])
+    return _chain(words)
 
 
 _COMMANDS: dict[str, Handler] = {
@@ -231,7 +239,7 @@ _COMMANDS: dict[str, Handler] = {
     **dict.fromkeys(("-F", "--flush"), _on_any_chain(FlushChain)),
     **dict.fromkeys(("-E", "--rename-chain"), _rename),
     **dict.fromkeys(("-P", "--policy"), _set_policy),
-    **dict.fromkeys(("-Z", "--zero"), _nothing),
+    **dict.fromkeys(("-Z", "--zero"), _on_any_chain(ZeroCounters)),
 }
 
 

@@ -66,7 +66,7 @@ def split_words(line: str) -> list[Word]:
 
 
 def _read_word(line: str, start: int) -> tuple[str, int]:
-    """Return the value of the word at ``start``, and its end; quotes may begin and end within a word."""
+    """Return the value of the word at ``start``, and its end; a quote may begin within a word and ends it."""
     value: list[str] = []
     position = start
     quoted = False
@@ -75,8 +75,10 @@ def _read_word(line: str, start: int) -> tuple[str, int]:
         if quoted and character == "\\" and position + 1 < len(line):
             position += 1
             value.append(line[position])
+        elif quoted and character == '"':
+            return "".join(value), position + 1
         elif character == '"':
-            quoted = not quoted
+            quoted = True
         elif not quoted and character in " \t":
             break
         else:

@@ -23,6 +23,7 @@ from kproxy_nat.ruleset.transactions import (
     ReplaceRule,
     SetPolicy,
     Transaction,
+    ZeroCounters,
 )
 
 _REMEMBERED_TEXTS = 10_000
@@ -164,6 +165,7 @@ _OTHER_COMMANDS: dict[type[Command], Callable[..., str]] = {
     NewChain: lambda c: f"-N {c.name}",
     DeleteChain: lambda c: f"-X {c.name}" if c.name else "-X",
     FlushChain: lambda c: f"-F {c.name}" if c.name else "-F",
+    ZeroCounters: lambda c: f"-Z {c.name}" if c.name else "-Z",
     RenameChain: lambda c: f"-E {c.name} {c.new_name}",
     SetPolicy: lambda c: f"-P {c.chain} {c.policy}",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ _GOTO_SPELLINGS = ("-g", "--goto")
 _COUNTER_SPELLINGS = ("-c", "--set-counters")
 _ICMP_MODULES = {"ipv6-icmp": "icmp6", "icmpv6": "icmp6"}
 
+_COUNT = re.compile(r"\d{1,20}", re.ASCII)
+
 _FAMILY_OPTIONS = {
     **dict.fromkeys(("-4", "--ipv4"), IpFamily.IPV4),
     **dict.fromkeys(("-6", "--ipv6"), IpFamily.IPV6),
@@ -34,7 +37,8 @@ _FAMILY_OPTIONS = {
 """Options with which one file serves both families: rules of the other are skipped."""
 
 _ONE_TEXT = frozenset(
-    "--comment --log-prefix --nflog-prefix --string --hex-string --helper --label --path --name --u32".split()
+    """--comment --log-prefix --nflog-prefix --nfacct-name --string --hex-string --helper --label --path
+    --name --u32""".split()
 )
 """Options with one value that may be any text, even one that looks like an option."""
 
@@ -134,7 +138,7 @@ class _RuleParser:
 
     def _count(self, after: Word) -> int:
         word = self._next("a number", after=after)
-        if not word.value.isdigit():
+        if not _COUNT.fullmatch(word.value):
             raise RuleError(f"{word.value!r} is not a number", word)
         return int(word.value)
 
@@ -160,7 +164,7 @@ class _RuleParser:
 
     def _chain_name(self, word: Word) -> str:
         name = self._next("a chain", after=word)
-        if not 1 <= len(name.value.encode()) <= MAX_CHAIN_NAME:
+        if not 1 <= len(name.value.encode(errors="replace")) <= MAX_CHAIN_NAME:
             raise RuleError(f"{name.value!r} is no name of 1 to {MAX_CHAIN_NAME} bytes", name)
         return name.value
 
@@ -246,7 +250,7 @@ class _RuleParser:
             return (action,)
         if reader or target.options or target.name in OTHER_TARGETS:
             return (OpaqueAction(target.text(self.line)),)
-        if not 1 <= len(target.name.encode()) <= MAX_CHAIN_NAME:
+        if not 1 <= len(target.name.encode(errors="replace")) <= MAX_CHAIN_NAME:
             raise RuleError(f"{target.name!r} is no name of 1 to {MAX_CHAIN_NAME} bytes")
         return (Jump(target.name),)
 

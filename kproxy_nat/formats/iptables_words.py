@@ -115,8 +115,15 @@ def _recent_saved(match: matches.Recent) -> str:
     return f"{head} --name {match.name} --mask {match.mask} --{match.side}"
 
 
+_HOST_MASKS = ("", "255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+
+
 def _recent_restored(match: matches.Recent) -> str:
-    return f" -m recent --name {match.name}{_not(match)} --{match.operation}{_recent_conditions(match)}"
+    text = f" -m recent --name {restore_word(match.name)}{_not(match)} --{match.operation}"
+    text += _recent_conditions(match)
+    if match.mask not in _HOST_MASKS:
+        text += f" --mask {match.mask}"
+    return text if match.side == "rsource" else f"{text} --{match.side}"
 
 
 def _nfacct_saved(match: matches.Nfacct) -> str:

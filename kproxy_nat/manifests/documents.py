@@ -20,10 +20,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 _DOCUMENT_BREAK = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _ITEMS_KEY = re.compile(r"^items:[ \t]*\r?\n([ ]*)-[ ]", re.MULTILINE)
-_CONTENT = re.compile(r"^(?![ \t]*(?:#.*)?\r?$)(?!---[ \t\r]*$)(?!%).", re.MULTILINE)
+_CONTENT = re.compile(r"^(?![ \t]*(?:#.*)?\r?$)(?!---[ \t]*(?:#.*)?\r?$)(?!%).", re.MULTILINE)
 _SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_JSON_POSITION = re.compile(r"(.*?)(?: \(byte (\d+)\))?$", re.DOTALL)
 _KINDS_OF_ERROR = {"duplicate": Code.DUPLICATE_KEY, "aliases": Code.ALIAS_EXPANSION}
 
 
@@ -55,7 +54,7 @@ class JsonPayload:
 
     __slots__ = ("raw",)
 
-    def __init__(self, raw: msgspec.Raw | str) -> None:
+    def __init__(self, raw: msgspec.Raw) -> None:
         self.raw = raw
 
     def decode(self, kind: type[S]) -> S:
@@ -64,7 +63,14 @@ class JsonPayload:
 
     def plain(self) -> Any:
         """See :meth:`Payload.plain`."""
-        return msgspec.json.decode(self.raw)
+        try:
+            return msgspec.json.decode(self.raw)
+        except msgspec.ValidationError:  # an integer beyond all ranges
+            return json.loads(str(memoryview(self.raw), "utf-8"), parse_int=_bounded_int)
+
+
+def _bounded_int(digits: str) -> int | str:
+    return int(digits) if len(digits) < 300 else digits
 
 
 class PlainPayload:
@@ -98,11 +104,17 @@ def split_text(text: SourceText) -> Iterator[Document | Problem]:
     first = text.text.lstrip()[:1]
     if first in ("{", "[") and (first == "{" or not text.name.endswith((".yaml", ".yml"))):
         documents = list(_split_json(text))
-        broken = any(isinstance(document, Problem) for document in documents)
-        if not broken or text.name.endswith(".json"):
+        if _is_sound(documents) or text.name.endswith(".json"):
             yield from documents
             return
+        flow_style = list(_split_yaml(text))
+        yield from flow_style if _is_sound(flow_style) else documents
+        return
     yield from _split_yaml(text)
+
+
+def _is_sound(documents: list[Document | Problem]) -> bool:
+    return not any(isinstance(document, Problem) for document in documents)
 
 
 # --- JSON
@@ -122,12 +134,11 @@ def _split_json(text: SourceText) -> Iterator[Document | Problem]:
             try:
                 documents = _split_json_value(text, start, end)
             except msgspec.DecodeError as error:
-                message, byte = _split_json_message(str(error))
-                if "trailing" not in message:
+                if "trailing" not in str(error):
                     raise
-                end = _character(text.text, start, byte)
+                end = json.JSONDecoder().raw_decode(text.text, start)[1]
                 documents = _split_json_value(text, start, end)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             yield _json_problem(text, start, error)
             return
         yield from documents
@@ -137,13 +148,6 @@ def _split_json(text: SourceText) -> Iterator[Document | Problem]:
 def _skip_blanks(text: str, start: int) -> int:
     found = _BLANKS.match(text, start)
     return found.end() if found else start
-
-
-def _character(text: str, start: int, byte: int) -> int:
-    """Return the position of the character that is ``byte`` bytes after ``start``."""
-    if text.isascii():
-        return min(start + byte, len(text))
-    return start + len(text[start:].encode()[:byte].decode(errors="ignore"))
 
 
 def _split_json_value(text: SourceText, start: int, end: int) -> list[Document]:
@@ -158,7 +162,7 @@ def _split_json_value(text: SourceText, start: int, end: int) -> list[Document]:
     if listed.items is not None and _is_list_kind(listed.kind):
         return _json_items(text, start, listed.kind.removesuffix("List"), listed.items)
     line = text.text.count("\n", 0, start) + 1
-    return [Document(JsonPayload(chunk), TextOrigin(text, line, start, end))]
+    return [Document(JsonPayload(msgspec.Raw(chunk)), TextOrigin(text, line, start, end))]
 
 
 def _json_items(text: SourceText, start: int, kind: str, items: list[msgspec.Raw]) -> list[Document]:
@@ -188,12 +192,6 @@ def _skip_separator(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _split_json_message(message: str) -> tuple[str, int]:
-    found = _JSON_POSITION.fullmatch(message)
-    assert found is not None
-    return found[1], int(found[2] or 0)
-
-
 def _json_problem(text: SourceText, start: int, error: Exception) -> Problem:
     """Describe broken JSON in the words of the standard library, which knows the place best."""
     position, reason = start, str(error).removeprefix("JSON is malformed: ")
@@ -216,9 +214,10 @@ def _split_yaml(text: SourceText) -> Iterator[Document | Problem]:
     starts = [0, *breaks]
     ends = [*breaks, len(text.text)]
     line, counted = 1, 0
-    for start, end in zip(starts, ends, strict=True):
-        line += text.text.count("\n", counted, start)
-        counted = start
+    for begin, end in zip(starts, ends, strict=True):
+        line += text.text.count("\n", counted, begin)
+        counted = begin
+        start = begin + len("...") if text.text.startswith("...", begin) else begin
         chunk = text.text[start:end]
         content = _CONTENT.search(chunk)
         if content is None and not chunk.startswith("--- "):
@@ -231,11 +230,11 @@ def _split_yaml(text: SourceText) -> Iterator[Document | Problem]:
 
 
 def _yaml_document(text: SourceText, start: int, end: int, line: int) -> Iterator[Document]:
-    chunk = text.text[start:end].removeprefix("...")
+    chunk = text.text[start:end] + "\n"
     fast, data = load_fast(chunk)
     root: Node | None = None
     if not fast:
-        root = next(parse_documents(chunk), None)
+        root = next(iter(list(parse_documents(chunk))), None)
         data = None if root is None else construct(root)
     if data is None:
         return
@@ -260,28 +259,30 @@ def _item_origins(
     text: SourceText, start: int, end: int, count: int, root: Node | None, path: tuple[str, ...]
 ) -> Iterator[TextOrigin]:
     """Yield the origin of each list item: by its dash in block style, else by an exact parse."""
-    dashes = _item_dashes(text.text, start, end) if path and root is None else []
+    dashes, last = _item_dashes(text.text, start, end) if path and root is None else ([], end)
+    if not count:
+        return
     if len(dashes) != count:
         yield from _exact_item_origins(text, start, end, path)
         return
     line, counted = text.text.count("\n", 0, start) + 1, start
-    for begin, finish in zip(dashes, [*dashes[1:], end], strict=True):
+    for begin, finish in zip(dashes, [*dashes[1:], last], strict=True):
         line += text.text.count("\n", counted, begin)
         counted = begin
         yield TextOrigin(text, line, begin, finish, prefix=(0,))
 
 
-def _item_dashes(text: str, start: int, end: int) -> list[int]:
-    """Return the line starts of the items below a block-style ``items:``."""
+def _item_dashes(text: str, start: int, end: int) -> tuple[list[int], int]:
+    """Return the line starts of the items below a block-style ``items:``, and where the last of them ends."""
     found = _ITEMS_KEY.search(text, start, end)
     if found is None:
-        return []
+        return [], end
     indent = found[1]
     dash = re.compile(rf"^{indent}-[ ]", re.MULTILINE)
     first = text.index("\n", found.start()) + 1
     stop = re.compile(rf"^(?!{indent}[- ])(?![ ]*(?:#.*)?\r?$)", re.MULTILINE).search(text, first, end)
     last = stop.start() if stop else end
-    return [item.start() for item in dash.finditer(text, first, last)]
+    return [item.start() for item in dash.finditer(text, first, last)], last
 
 
 def _exact_item_origins(

@@ -20,6 +20,7 @@ from kproxy_nat.model.config import KNOWN_FIELDS, KubeProxyConfiguration
 from kproxy_nat.model.endpoints import Endpoints, EndpointSlice
 from kproxy_nat.model.endpoints_validation import validate_endpoints, validate_slice
 from kproxy_nat.model.finding import Finding
+from kproxy_nat.model.names import is_dns_subdomain, shown
 from kproxy_nat.model.node import Node
 from kproxy_nat.model.node_validation import validate_config, validate_node
 from kproxy_nat.model.service import Service
@@ -70,13 +71,17 @@ class _Loader:
     def add(self, document: Document) -> None:
         """Decode one object and keep it, or its problems."""
         try:
-            header = document.payload.decode(Header)
+            header: Header | None = document.payload.decode(Header)
         except msgspec.ValidationError:
-            header = Header()
+            header = self._broken_header(document)
+        if header is None:
+            return
         name = header.kind or document.listed_kind
         kind = KINDS.get(name)
         if not name or (not header.api_version and not document.listed_kind):
             self._refuse_headless(document, name)
+        elif name == "List" or (name.endswith("List") and name.removesuffix("List") in KINDS):
+            self._refuse_list(document, name)
         elif kind is None or (header.api_version and header.api_version != kind.api_version):
             self._pass_over(document, name, header.api_version)
         else:
@@ -89,10 +94,27 @@ class _Loader:
         location = document.origin.locate(())
         self.result.problems.append(Problem(Code.NOT_A_MANIFEST, message, location=location, hint=hint))
 
+    def _broken_header(self, document: Document) -> Header | None:
+        """Report what is wrong with kind and apiVersion; return them where null only made them absent."""
+        data = without_nulls(document.payload.plain())
+        errors = type_errors(data, Header)
+        problems = [finding.at(document.origin, "") for finding in errors.findings]
+        self.result.problems.extend(problems)
+        return None if problems else msgspec.convert(errors.mended, type=Header)
+
+    def _refuse_list(self, document: Document, name: str) -> None:
+        if document.payload.plain().get("items") is None:
+            return
+        message = "items must be a list of objects, and no list within a list"
+        location = document.origin.locate(("items",))
+        self.result.problems.append(Problem(Code.WRONG_TYPE, message, location=location, subject=name))
+
     def _pass_over(self, document: Document, name: str, api_version: str) -> None:
+        name = shown(name).strip("'")
         self.result.passed_over[name] += 1
         if self.strict:
-            message = f"kind {name} of {api_version or 'no apiVersion'} has no part in Service rules"
+            version = shown(api_version) if api_version else "no apiVersion"
+            message = f"kind {name} of {version} has no part in Service rules"
             location = document.origin.locate(("kind",))
             hint = "remove it, or leave --strict away"
             self.result.problems.append(Problem(Code.UNKNOWN_KIND, message, location=location, hint=hint))
@@ -180,7 +202,7 @@ def without_nulls(data: Any) -> Any:
 
 
 def _unknown_fields(data: dict[str, Any]) -> Iterator[Finding]:
-    for name in data.keys() - KNOWN_FIELDS:
+    for name in sorted(data.keys() - KNOWN_FIELDS):
         close = difflib.get_close_matches(name, KNOWN_FIELDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "kube-proxy would refuse it"
         message = f"unknown field {name!r}"
@@ -189,14 +211,15 @@ def _unknown_fields(data: dict[str, Any]) -> Iterator[Finding]:
 
 def _subject(name: str, kind: Kind, document: Document) -> str:
     """Name an object that may be broken, as well as it allows."""
-    try:
-        meta = msgspec.convert(without_nulls(document.payload.plain()).get("metadata", {}), type=ObjectMeta)
-    except (msgspec.ValidationError, AttributeError):
+    data = document.payload.plain()
+    meta = data.get("metadata") if isinstance(data, dict) else None
+    texts = {k: v for k, v in meta.items() if isinstance(v, str)} if isinstance(meta, dict) else {}
+    if not texts.get("name"):
         return name
-    return f"{name} {_identity(kind, meta)}" if meta.name else name
+    return f"{name} {_identity(kind, ObjectMeta(texts['name'], texts.get('namespace', 'default')))}"
 
 
 def _identity(kind: Kind, meta: ObjectMeta) -> str:
-    name = meta.name if meta.name.isprintable() and len(meta.name) <= 253 else ascii(meta.name)[:80]
-    namespace = meta.namespace if meta.namespace.isprintable() else ascii(meta.namespace)[:80]
-    return f"{namespace}/{name}" if kind.namespaced else name
+    """Return namespace and name for a message; odd ones quoted and cut."""
+    parts = [meta.namespace, meta.name] if kind.namespaced else [meta.name]
+    return "/".join(part if is_dns_subdomain(part) else shown(part) for part in parts)

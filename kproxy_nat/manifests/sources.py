@@ -48,17 +48,21 @@ def read_sources(
 ) -> Reading:
     """Read every source; directories yield their manifests, sorted by path."""
     reading = Reading()
-    for source in dict.fromkeys(sources):
+    seen: set[str] = set()
+    for source in sources:
+        identity = os.path.normpath(source)
+        if identity in seen:
+            continue
+        seen.add(identity)
         if source == STDIN:
             _add_text(reading, "stdin", stdin.read(max_bytes + 1), max_bytes, named=True)
-        elif (path := Path(source)).is_dir():
-            _read_directory(reading, path, recursive=recursive, max_bytes=max_bytes)
-        elif path.exists():
-            _read_file(reading, path, max_bytes, named=True)
+        elif not source or not os.path.exists(source):
+            hint = _not_found_hint(source)
+            reading.refuse(Code.SOURCE_NOT_FOUND, source or "''", "no such file or directory", hint)
+        elif os.path.isdir(source):
+            _read_directory(reading, Path(source), recursive=recursive, max_bytes=max_bytes)
         else:
-            reading.refuse(
-                Code.SOURCE_NOT_FOUND, source, "no such file or directory", _not_found_hint(source)
-            )
+            _read_file(reading, Path(source), max_bytes, named=True)
     return reading
 
 
@@ -80,8 +84,11 @@ def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_b
     except OSError as error:
         reading.refuse(Code.SOURCE_UNREADABLE, str(directory), error.strerror or str(error))
         return
+    before = len(reading.texts) + len(reading.problems)
     for path in paths:
         _read_file(reading, path, max_bytes, named=False)
+    if paths and len(reading.texts) + len(reading.problems) == before:
+        reading.refuse(Code.SOURCE_EMPTY, str(directory), "all manifests in the directory are empty")
     if not paths:
         below = not recursive and any(_manifest_paths(directory, recursive=True))
         hint = (
@@ -97,7 +104,7 @@ def _manifest_paths(directory: Path, *, recursive: bool) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if recursive and not entry.name.startswith("."):
                 yield from _manifest_paths(Path(entry.path), recursive=True)
-        elif entry.name.endswith(MANIFEST_SUFFIXES):
+        elif entry.name.endswith(MANIFEST_SUFFIXES) and entry.is_file():
             yield Path(entry.path)
 
 
@@ -142,7 +149,10 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8, or UTF-16 with a byte order mark, which some shells write on redirection."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    return data.decode("utf-8-sig")
+    """Decode UTF-8, or UTF-16 with a byte order mark, which some shells write on redirection.
+
+    Line ends of other systems become line feeds.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

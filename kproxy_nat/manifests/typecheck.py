@@ -18,7 +18,7 @@ from kproxy_nat.model.finding import Finding
 _KINDS: list[tuple[type, str]] = [
     (bool, "true or false"),
     (int, "a whole number"),
-    (float, "a number"),
+    (float, "a fraction"),
     (str, "a text"),
     (list, "a list"),
     (dict, "a mapping"),
@@ -71,6 +71,8 @@ def _mend(data: Any, wanted: inspect.Type, path: FieldPath, errors: TypeErrors) 
         return [_mend(item, wanted.item_type, (*path, n), errors) for n, item in enumerate(data)]
     if isinstance(wanted, inspect.DictType):
         return {key: _mend(value, wanted.value_type, (*path, key), errors) for key, value in data.items()}
+    if isinstance(wanted, inspect.IntType) and isinstance(data, float):
+        return int(data)
     return data
 
 

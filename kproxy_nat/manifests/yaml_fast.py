@@ -19,21 +19,24 @@ _SCALARS = "|".join(
         r"[-+]0[xX][0-9a-fA-F]+",
         r"[-+]?[0-9][0-9_]*_[0-9_.]*",
         r"[-+]?[0-9._]+[eE][-+]?[0-9]+",
+        r"[-+]?\.[iInN][nNaAfF]+",
+        r"[-+.]?[0-9]{300,}.*",  # beyond the range of numbers
+        # keys that are not text
+        r"(?:true|True|TRUE|false|False|FALSE|null|Null|NULL|~|[-+.]?[0-9][^\s:,\]}]*)[ \t]*:(?=[ \t]|$)",
     )
 )
-_ENDS = r"[ \t]*(?=$|[\r,\]}:#])"
-# One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over
-# blanks, and a
-# look at the next character make them quick.
+_ENDS = r"[ \t]*(?=$|[,\]}:#]|(?<=:)[ \t])"
+# One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over blanks,
+# and a look at the next character make them quick.
 _SCALAR_PATTERNS = [
-    re.compile(rf"{start}(?=[-+.0-9yYnNoO])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
+    re.compile(rf"{start}(?=[-+.0-9yYnNoOtTfF~])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
     for start in (r":[ \t]++", r"-[ \t]++", r"\n[ ]*+", r"[\[{,][ \t]*+")
 ]
 _TAGS_AND_ANCHORS = re.compile(r"(?:^|[ \t\[{,:-])(?:[&*]\w|!)", re.MULTILINE)
-_DEEP = re.compile(r"^[ ?-]{200}", re.MULTILINE)
-_CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_RARE = ("\t", "\n%", "\n?", " ? ", "<<")
-_HINTS_OF_DEPTH = ("- -", "-  ", " " * 100)
+_DEEP = re.compile(r"^[ ?:-]{150}|(?:[?:-][ ]+){50}", re.MULTILINE)
+_CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_RARE = ("\t", "\n%", "\n?", " ? ", "[?", "{?", ",?", "<<")
+_HINTS_OF_DEPTH = ("- -", "-  ", ": :", ":  ", "- :", ": -", " " * 100)
 
 
 def _may_differ(text: str) -> bool:
@@ -57,5 +60,5 @@ def load_fast(text: str) -> tuple[bool, Any]:
         return False, None
     try:
         return True, yaml_rs.loads(text, parse_datetime=False)
-    except (yaml_rs.YAMLDecodeError, RecursionError):
+    except (yaml_rs.YAMLDecodeError, RecursionError, TypeError, ValueError):
         return False, None

@@ -26,6 +26,7 @@ _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _SPECIAL_FLOATS = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_LONGEST_NUMBER = 300
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -72,11 +73,14 @@ def parse_documents(text: str) -> Iterator[Node | None]:
 
 
 def _syntax_error(text: str, problem: str, context: str, line: int, column: int) -> YamlError:
-    lines = text.split("\n")
-    before = lines[line - 1][:column] if 0 < line <= len(lines) else ""
-    if before.endswith("\t") or before.strip(" -") == "\t":
+    lines = text.rstrip("\n").split("\n")
+    if line > len(lines):
+        line, column = len(lines), len(lines[-1]) + 1
+    if lines[line - 1][column - 1 : column] == "\t":
         return YamlError("a tab cannot indent", line, column, "indent with spaces")
-    return YamlError(problem, line, column, context)
+    message = f"{problem} ({context})" if context else problem
+    indentation = "mapping values" in problem or "block mapping" in context
+    return YamlError(message, line, column, "check the indentation hereabouts" if indentation else "")
 
 
 def _documents(events: Iterator[Any]) -> Iterator[Node | None]:
@@ -96,6 +100,8 @@ def _documents(events: Iterator[Any]) -> Iterator[Node | None]:
             if isinstance(event, yaml.MappingEndEvent):
                 node.value = list(zip(node.value[::2], node.value[1::2], strict=True))
                 node.tag = "map"
+            else:
+                node.tag = "seq"
         elif isinstance(event, yaml.NodeEvent):
             node = _node(event, anchors)
             root = root or node
@@ -121,8 +127,7 @@ def _node(event: Any, anchors: dict[str, Node]) -> Node:
     if isinstance(event, yaml.ScalarEvent):
         node = Node(event.value, line, column, event.tag, plain=not event.style and event.implicit[0])
     else:
-        node = Node([], line, column, None)
-        node.tag = "seq" if isinstance(event, yaml.SequenceStartEvent) else None
+        node = Node([], line, column)
     if event.anchor:
         anchors[event.anchor] = node
     return node
@@ -203,6 +208,8 @@ def resolve_plain(text: str) -> Any:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
+    if text[0] not in "+-.0123456789" or len(text) > _LONGEST_NUMBER:
+        return text
     digits = text.replace("_", "")
     integer = _INTEGER.fullmatch(digits) if digits else None
     if integer:

@@ -79,7 +79,8 @@ def check_choice(value: str, choices: Sequence[str], path: FieldPath) -> Finding
     if value in choices:
         return ()
     hint = f"use one of: {', '.join(choice or '(empty)' for choice in choices)}"
-    return (Finding(Code.UNSUPPORTED_VALUE, path, f"{path[-1]} {shown(value)} is not supported", hint),)
+    field = next(step for step in reversed(path) if isinstance(step, str))
+    return (Finding(Code.UNSUPPORTED_VALUE, path, f"{field} {shown(value)} is not supported", hint),)
 
 
 def check_address(text: str, path: FieldPath, family: IpFamily | None = None) -> Findings:

@@ -40,4 +40,4 @@ def is_interface_name(text: str, *, prefix: bool = False) -> bool:
 def shown(text: str) -> str:
     """Return ``text`` for a message: quoted, control characters escaped, long ones cut."""
     quoted = ascii(text) if any(not character.isprintable() for character in text) else repr(text)
-    return quoted if len(quoted) <= 80 else f"{quoted[:60]}... ({len(text)} characters)"
+    return quoted if len(quoted) <= 80 else f"{quoted[:60]}...{quoted[0]} ({len(text)} characters)"

@@ -17,6 +17,7 @@ from kproxy_nat.model.checks import (
     check_range,
 )
 from kproxy_nat.model.finding import Finding
+from kproxy_nat.model.names import shown
 from kproxy_nat.model.service import HEADLESS, Service, ServiceSpec
 from kproxy_nat.net.addresses import AddressError, IpFamily, family_of, parse_address
 
@@ -43,7 +44,11 @@ def _check_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
         yield from check_choice(family, FAMILIES, ("spec", "ipFamilies", position))
     if len(set(spec.ip_families)) < len(spec.ip_families):
         yield Finding(Code.INCONSISTENT, ("spec", "ipFamilies"), "ipFamilies names a family twice")
-    if spec.type == "ExternalName" or HEADLESS in (spec.cluster_ip, *spec.cluster_ips):
+    headless = [ip == HEADLESS for ip in (spec.cluster_ip, *spec.cluster_ips) if ip]
+    if any(headless) and not all(headless):
+        message = f"{HEADLESS!r} and addresses are mixed in clusterIP and clusterIPs"
+        yield Finding(Code.INCONSISTENT, ("spec", "clusterIPs"), message)
+    if spec.type == "ExternalName" or any(headless):
         return
     if spec.cluster_ip:
         yield from check_address(spec.cluster_ip, ("spec", "clusterIP"))
@@ -53,7 +58,7 @@ def _check_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(
             Code.INCONSISTENT,
             ("spec", "clusterIPs", 0),
-            f"clusterIPs begins with {spec.cluster_ips[0]}, but clusterIP is {spec.cluster_ip}",
+            f"clusterIPs begins with {shown(spec.cluster_ips[0])}, but clusterIP is {shown(spec.cluster_ip)}",
             "make the first of clusterIPs the same as clusterIP",
         )
     yield from _check_families_of_cluster_ips(spec)
@@ -84,7 +89,9 @@ def _check_families_of_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
 
 def _check_ports(spec: ServiceSpec) -> Iterator[Finding]:
     if not spec.ports and spec.type != "ExternalName" and spec.cluster_ip != HEADLESS:
-        yield Finding(Code.MISSING_FIELD, ("spec", "ports"), "spec.ports is empty", "give the Service a port")
+        yield Finding(
+            Code.MISSING_FIELD, ("spec", "ports"), "spec.ports is missing or empty", "give the Service a port"
+        )
     seen: set[tuple[str, object, object]] = set()
     for position, port in enumerate(spec.ports):
         path = ("spec", "ports", position)

@@ -93,6 +93,8 @@ def _parse_ipv6(text: str) -> int:
         text_hex = f"{head}:{quad >> 16:x}:{quad & 0xFFFF:x}"
     else:
         text_hex = text
+    if "%" in text:
+        raise AddressError(f"{text!r} is not an IP address: zones are not allowed")
     groups = [group.lstrip("0") or "0" if group else "" for group in text_hex.split(":")]
     try:
         return int(ipaddress.IPv6Address(":".join(groups)))

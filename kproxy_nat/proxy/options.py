@@ -259,7 +259,7 @@ def _detectors(
 
 def _refuse_unused(value: str | None, mode: str, wanted: str, option: str) -> None:
     if value and mode != wanted:
-        message = f"{option} goes with --detect-local-mode {wanted}, but the mode is {mode}"
+        message = f"it goes with --detect-local-mode {wanted}, but the mode is {mode}"
         raise InvalidInputError(Problem(Code.BAD_OPTION, message, location=Location(option)))
 
 

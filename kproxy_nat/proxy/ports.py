@@ -83,8 +83,8 @@ def service_ports(
     """Yield the ports of a Service in ``family``, in the manifest's order; none where it has no rules."""
     service = sourced.value
     spec = service.spec
-    cluster_ip = cluster_ip_of(spec, family)
-    if why_excluded(service) or cluster_ip is None:
+    cluster_ip = None if why_excluded(service) else cluster_ip_of(spec, family)
+    if cluster_ip is None:
         return
     external_ips = tuple(_addresses(spec.external_ips, family)) if allow_external_ips else ()
     vips = tuple(

@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.actions import Goto, Jump
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.rules import Chain, Counters, Rule, Ruleset, Table, empty_table
+from kproxy_nat.ruleset.wellformed import targets
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -22,7 +24,7 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeclareChain(Command, frozen=True, gc=False):
-    """``:NAME POLICY [packets:bytes]``: create the chain, or empty it if it is there."""
+    """``:NAME POLICY [packets:bytes]``: create or empty a user chain; set the policy of a built-in one."""
 
     name: str
     policy: str | None = None
@@ -80,6 +82,12 @@ class DeleteChain(Command, frozen=True, gc=False):
 
 class FlushChain(Command, frozen=True, gc=False):
     """``-F``; without a name, every chain."""
+
+    name: str | None = None
+
+
+class ZeroCounters(Command, frozen=True, gc=False):
+    """``-Z``: set counters to zero, of one chain or of all."""
 
     name: str | None = None
 
@@ -155,7 +163,11 @@ def _chain(table: Table, name: str) -> Chain:
 
 
 def _declare(table: Table, command: DeclareChain) -> None:
-    table.chains[command.name] = Chain(command.name, [], command.policy, command.counters)
+    known = table.chains.get(command.name)
+    if known is not None and known.policy is not None:
+        known.policy, known.counters = command.policy or known.policy, command.counters
+    else:
+        table.chains[command.name] = Chain(command.name, [], command.policy, command.counters)
 
 
 def _append(table: Table, command: AppendRule) -> None:
@@ -204,14 +216,18 @@ def _new_chain(table: Table, command: NewChain) -> None:
 
 def _delete_chain(table: Table, command: DeleteChain) -> None:
     if command.name is None:
-        for chain in list(table.chains.values()):
-            if chain.policy is None and not chain.rules:
-                del table.chains[chain.name]
-        return
-    chain = _chain(table, command.name)
-    if chain.policy is not None or chain.rules:
-        raise TransactionError(f"chain {command.name} is {'not empty' if chain.rules else 'built in'}")
-    del table.chains[command.name]
+        names = [chain.name for chain in table.chains.values() if chain.policy is None]
+    else:
+        names = [_chain(table, command.name).name]
+    for name in names:
+        chain = table.chains[name]
+        if chain.policy is not None or chain.rules:
+            raise TransactionError(f"chain {name} is {'not empty' if chain.rules else 'built in'}")
+        users = [user.name for user in table.chains.values() if name in targets(user)]
+        if users:
+            raise TransactionError(f"chain {name} cannot be deleted: {users[0]} leads to it")
+    for name in names:
+        del table.chains[name]
 
 
 def _flush(table: Table, command: FlushChain) -> None:
@@ -219,13 +235,33 @@ def _flush(table: Table, command: FlushChain) -> None:
         chain.rules.clear()
 
 
+def _zero(table: Table, command: ZeroCounters) -> None:
+    for chain in [_chain(table, command.name)] if command.name else table.chains.values():
+        chain.counters = (0, 0)
+        chain.rules[:] = [Rule(r.matches, r.actions, r.origin) if r.counters else r for r in chain.rules]
+
+
 def _rename(table: Table, command: RenameChain) -> None:
     chain = _chain(table, command.name)
+    if chain.policy is not None:
+        raise TransactionError(f"chain {command.name} is built in, so it keeps its name")
     if command.new_name in table.chains:
         raise TransactionError(f"table {table.name} has a chain {command.new_name} already")
     del table.chains[command.name]
     chain.name = command.new_name
     table.chains[command.new_name] = chain
+    for user in table.chains.values():
+        user.rules[:] = [_retargeted(rule, command.name, command.new_name) for rule in user.rules]
+
+
+def _retargeted(rule: Rule, old: str, new: str) -> Rule:
+    """Return ``rule`` leading to the chain ``new`` where it led to ``old``."""
+    if not any(isinstance(action, Jump | Goto) and action.chain == old for action in rule.actions):
+        return rule
+    actions = tuple(
+        type(a)(new) if isinstance(a, Jump | Goto) and a.chain == old else a for a in rule.actions
+    )
+    return Rule(rule.matches, actions, rule.origin, rule.counters)
 
 
 def _set_policy(table: Table, command: SetPolicy) -> None:
@@ -245,6 +281,7 @@ _HANDLERS: dict[type[Command], Callable[[Table, Any], None]] = {
     NewChain: _new_chain,
     DeleteChain: _delete_chain,
     FlushChain: _flush,
+    ZeroCounters: _zero,
     RenameChain: _rename,
     SetPolicy: _set_policy,
 }
