@@ -93,7 +93,8 @@ def _transport(protocol: str) -> MatchReader:
             if side is None or ports is None or side in found:
                 return None
             found[side] = ports
-        found = {side: ports for side, ports in found.items() if ports != _ALL_PORTS}
+        if protocol in ("tcp", "udp"):  # which keep no range of all ports; the others do
+            found = {side: ports for side, ports in found.items() if ports != _ALL_PORTS}
         return matches.Transport(protocol, found.get("source"), found.get("destination"))
 
     return read

@@ -20,7 +20,7 @@ from kproxy_nat.model.config import KNOWN_FIELDS, KubeProxyConfiguration
 from kproxy_nat.model.endpoints import Endpoints, EndpointSlice
 from kproxy_nat.model.endpoints_validation import validate_endpoints, validate_slice
 from kproxy_nat.model.finding import Finding
-from kproxy_nat.model.names import is_dns_subdomain, shown
+from kproxy_nat.model.names import readable
 from kproxy_nat.model.node import Node
 from kproxy_nat.model.node_validation import validate_config, validate_node
 from kproxy_nat.model.service import Service
@@ -97,6 +97,8 @@ class _Loader:
     def _broken_header(self, document: Document) -> Header | None:
         """Report what is wrong with kind and apiVersion; return them where null only made them absent."""
         data = without_nulls(document.payload.plain())
+        if not isinstance(data, dict):
+            return Header()
         errors = type_errors(data, Header)
         problems = [finding.at(document.origin, "") for finding in errors.findings]
         self.result.problems.extend(problems)
@@ -110,10 +112,10 @@ class _Loader:
         self.result.problems.append(Problem(Code.WRONG_TYPE, message, location=location, subject=name))
 
     def _pass_over(self, document: Document, name: str, api_version: str) -> None:
-        name = shown(name).strip("'")
+        name = readable(name)
         self.result.passed_over[name] += 1
         if self.strict:
-            version = shown(api_version) if api_version else "no apiVersion"
+            version = readable(api_version) if api_version else "no apiVersion"
             message = f"kind {name} of {version} has no part in Service rules"
             location = document.origin.locate(("kind",))
             hint = "remove it, or leave --strict away"
@@ -222,4 +224,4 @@ def _subject(name: str, kind: Kind, document: Document) -> str:
 def _identity(kind: Kind, meta: ObjectMeta) -> str:
     """Return namespace and name for a message; odd ones quoted and cut."""
     parts = [meta.namespace, meta.name] if kind.namespaced else [meta.name]
-    return "/".join(part if is_dns_subdomain(part) else shown(part) for part in parts)
+    return "/".join(readable(part) for part in parts)

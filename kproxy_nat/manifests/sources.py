@@ -104,8 +104,16 @@ def _manifest_paths(directory: Path, *, recursive: bool) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if recursive and not entry.name.startswith("."):
                 yield from _manifest_paths(Path(entry.path), recursive=True)
-        elif entry.name.endswith(MANIFEST_SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(MANIFEST_SUFFIXES) and _holds_text(entry):
             yield Path(entry.path)
+
+
+def _holds_text(entry: os.DirEntry[str]) -> bool:
+    """Tell a file from a pipe or device, which could block for ever; what cannot be told is tried."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def _read_file(reading: Reading, path: Path, max_bytes: int, *, named: bool) -> None:

@@ -17,7 +17,7 @@ _SCALARS = "|".join(
         "yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF",  # booleans of YAML 1.1
         r"[-+]?0[0-9_]+(?:\.[0-9_]*)?|[-+]?0[ob][0-9_]+",  # octal, or an integer that is not
         r"[-+]0[xX][0-9a-fA-F]+",
-        r"[-+]?[0-9][0-9_]*_[0-9_.]*",
+        r"[-+]?[0-9][0-9_]*_[0-9_.]*|[-+]?_+[0-9][0-9_.]*",
         r"[-+]?[0-9._]+[eE][-+]?[0-9]+",
         r"[-+]?\.[iInN][nNaAfF]+",
         r"[-+.]?[0-9]{300,}.*",  # beyond the range of numbers
@@ -29,7 +29,7 @@ _ENDS = r"[ \t]*(?=$|[,\]}:#]|(?<=:)[ \t])"
 # One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over blanks,
 # and a look at the next character make them quick.
 _SCALAR_PATTERNS = [
-    re.compile(rf"{start}(?=[-+.0-9yYnNoOtTfF~])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
+    re.compile(rf"{start}(?=[-+._0-9yYnNoOtTfF~])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
     for start in (r":[ \t]++", r"-[ \t]++", r"\n[ ]*+", r"[\[{,][ \t]*+")
 ]
 _TAGS_AND_ANCHORS = re.compile(r"(?:^|[ \t\[{,:-])(?:[&*]\w|!)", re.MULTILINE)

@@ -37,6 +37,11 @@ def is_interface_name(text: str, *, prefix: bool = False) -> bool:
     return len(text) <= 15 - prefix and _INTERFACE.fullmatch(text) is not None
 
 
+def readable(text: str) -> str:
+    """Return ``text`` as it is where that is safe to print, else as :func:`shown`."""
+    return text if text and len(text) <= 80 and text.isascii() and text.isprintable() else shown(text)
+
+
 def shown(text: str) -> str:
     """Return ``text`` for a message: quoted, control characters escaped, long ones cut."""
     quoted = ascii(text) if any(not character.isprintable() for character in text) else repr(text)

@@ -17,7 +17,7 @@ from kproxy_nat.model.checks import (
     check_range,
 )
 from kproxy_nat.model.finding import Finding
-from kproxy_nat.model.names import shown
+from kproxy_nat.model.names import readable
 from kproxy_nat.model.service import HEADLESS, Service, ServiceSpec
 from kproxy_nat.net.addresses import AddressError, IpFamily, family_of, parse_address
 
@@ -58,7 +58,7 @@ def _check_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(
             Code.INCONSISTENT,
             ("spec", "clusterIPs", 0),
-            f"clusterIPs begins with {shown(spec.cluster_ips[0])}, but clusterIP is {shown(spec.cluster_ip)}",
+            f"clusterIPs begins with {readable(spec.cluster_ips[0])}, but clusterIP is {readable(spec.cluster_ip)}",
             "make the first of clusterIPs the same as clusterIP",
         )
     yield from _check_families_of_cluster_ips(spec)

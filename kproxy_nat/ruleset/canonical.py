@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kproxy_nat.net.addresses import Cidr, IpFamily, listed_by_kernel_tools
+from kproxy_nat.net.addresses import Address, Cidr, IpFamily, listed_by_kernel_tools
+from kproxy_nat.ruleset.actions import AnyAction, Dnat
 from kproxy_nat.ruleset.matches import (
     AnyMatch,
     Destination,
@@ -27,7 +28,14 @@ _NO_CONDITION = frozenset(("0.0.0.0/0", "::/0"))
 
 def canonical_rule(rule: Rule) -> Rule:
     """Return ``rule`` with header matches first, in the listed order, and addresses with prefix lengths."""
-    return Rule(canonical_matches(rule.matches), rule.actions, rule.origin, rule.counters)
+    actions = tuple(map(_canonical_action, rule.actions))
+    return Rule(canonical_matches(rule.matches), actions, rule.origin, rule.counters)
+
+
+def _canonical_action(action: AnyAction) -> AnyAction:
+    if isinstance(action, Dnat) and action.address.startswith("::"):
+        return Dnat(Address(listed_by_kernel_tools(action.address)), action.port)
+    return action
 
 
 def canonical_matches(matches: tuple[AnyMatch, ...]) -> tuple[AnyMatch, ...]:
