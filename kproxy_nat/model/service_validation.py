@@ -58,7 +58,8 @@ def _check_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(
             Code.INCONSISTENT,
             ("spec", "clusterIPs", 0),
-            f"clusterIPs begins with {readable(spec.cluster_ips[0])}, but clusterIP is {readable(spec.cluster_ip)}",
+            f"clusterIPs begins with {readable(spec.cluster_ips[0])}, "
+            f"but clusterIP is {readable(spec.cluster_ip)}",
             "make the first of clusterIPs the same as clusterIP",
         )
     yield from _check_families_of_cluster_ips(spec)
