@@ -35,12 +35,13 @@ def share_text(count: int) -> str:
 def intended_share(threshold: int) -> int | None:
     """Return the ``count`` whose ``1 / count`` the threshold stands for, or ``None``.
 
-    Unique up to 46,340: above, neighbouring counts share a threshold, and the smallest near it is returned.
+    Unique up to 44,987: above, neighbouring counts share a threshold, and the smallest of them is returned.
     """
     if threshold <= 0:
         return None
-    count = round(SCALE / threshold)
-    return count if threshold_of_share(count) == threshold else None
+    nearest = round(SCALE / threshold)
+    candidates = range(max(nearest - 1, 1), nearest + 2)
+    return next((count for count in candidates if threshold_of_share(count) == threshold), None)
 
 
 def decimal_text(threshold: int) -> str:
