@@ -1,0 +1,68 @@
+"""The recorded scenarios, and how each is put to the compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kproxy_nat.net.addresses import IpFamily
+from tests.conformance.command_line import compiled
+
+RECORDED = Path(__file__).parent / "recorded"
+NODE_ADDRESSES = ("192.168.0.2/24", "fd00:192:168::2/64")
+TOOLS = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}
+FORMS = ("restore", "save")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A folder of ``recorded``."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def recorded(self, form: str, family: IpFamily) -> str:
+        """Return kube-proxy's own text."""
+        return (self.folder / f"{TOOLS[family]}.{form}").read_text()
+
+    def compiled(self, form: str, family: IpFamily, scratch: Path) -> str:
+        """Return our text for the same input; ``scratch`` is a folder for the configuration file."""
+        case = yaml.safe_load((self.folder / "case.yaml").read_text())
+        config = scratch / "kube-proxy.yaml"
+        config.write_text(yaml.safe_dump(configuration(case.get("set", {}))))
+        return compiled(
+            self.folder / "manifests.yaml",
+            *("--config", config, "--node", case["node_name"], "--nfacct"),
+            *("--local-address", ",".join((*NODE_ADDRESSES, *interface_addresses(case.get("iface", []))))),
+            *("--form", form, "--family", family.lower()),
+        )
+
+
+SCENARIOS = [Scenario(folder) for folder in sorted(RECORDED.iterdir()) if folder.is_dir()]
+
+
+def configuration(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a KubeProxyConfiguration; names of fields may lead into groups: ``iptables.masqueradeAll``."""
+    config: dict[str, Any] = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+    }
+    for path, value in fields.items():
+        *groups, field = path.split(".")
+        place = config
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[field] = value
+    return config
+
+
+def interface_addresses(interfaces: list[str]) -> list[str]:
+    """Return the addresses of interfaces that are given as ``NAME=CIDR,CIDR``."""
+    return [address for interface in interfaces for address in interface.partition("=")[2].split(",")]
