@@ -1,0 +1,79 @@
+"""Commands in a network namespace of their own, which is gone when they end: the host's is never touched.
+
+A test module that needs this says ``pytestmark = [pytest.mark.kernel, requires_kernel]``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from kproxy_nat.net.addresses import IpFamily
+
+VARIANTS = ("nft", "legacy")
+TOOLS = ("unshare", "nfacct", "iptables-nft-restore", "iptables-legacy-restore", "ip6tables-nft-restore")
+TIMEOUT = 120
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+class KernelRefusedError(Exception):
+    """The kernel (or its tool) did not take the rules; the message is the tool's own."""
+
+
+def run_in_fresh_namespace(command: str | Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a shell script, or the words of one command, and return what came of it."""
+    argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
+    return subprocess.run(
+        ["unshare", "-n", *argv],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env=_ENVIRONMENT,
+        timeout=TIMEOUT,
+    )
+
+
+def load_and_save(
+    rules_text: str, variant: str, family: IpFamily = IpFamily.IPV4, nfacct: Sequence[str] = ()
+) -> str:
+    """Load an iptables-restore text, and return what iptables-save prints then, without its ``#`` lines.
+
+    ``nfacct`` names the accounting objects that the rules need.
+
+    Raises:
+        KernelRefusedError: the rules were not loaded.
+    """
+    tool = f"{'iptables' if family is IpFamily.IPV4 else 'ip6tables'}-{variant}"
+    objects = [f"nfacct add {shlex.quote(name)} || exit" for name in nfacct]
+    done = run_in_fresh_namespace(
+        "\n".join([*objects, f"{tool}-restore || exit", f"{tool}-save"]), rules_text
+    )
+    if done.returncode:
+        raise KernelRefusedError(done.stderr)
+    return re.sub(r"(?m)^#.*\n", "", done.stdout)
+
+
+@functools.cache
+def missing() -> str:
+    """Return what is missing here for tests in the kernel; nothing if they can run."""
+    if os.geteuid() != 0:
+        return "root is needed"
+    tools = [tool for tool in TOOLS if not shutil.which(tool, path=_ENVIRONMENT["PATH"])]
+    if tools:
+        return f"not installed: {', '.join(tools)}"
+    if run_in_fresh_namespace(["true"]).returncode:
+        return "network namespaces cannot be made here"
+    return ""
+
+
+requires_kernel = pytest.mark.skipif(bool(missing()), reason=f"kernel tests: {missing()}")
