@@ -15,6 +15,8 @@ from kproxy_nat.errors import Code, Location, OutputError, Problem
 def write_files(contents: Mapping[Path, str]) -> None:
     """Write all files, each by way of a temporary one beside it; none is changed when one cannot be written.
 
+    Links are followed. What is there and no regular file (a device, a pipe) is written to, never replaced.
+
     Raises:
         OutputError: a file cannot be written.
     """
@@ -22,9 +24,13 @@ def write_files(contents: Mapping[Path, str]) -> None:
     with contextlib.ExitStack() as cleaning:
         try:
             staged = []
-            for path, text in contents.items():
-                staged.append((_stage(path, text, cleaning), path))
+            streams = {path: text for path, text in contents.items() if path.exists() and not path.is_file()}
+            for path in (path for path in contents if path not in streams):
+                target = path.resolve()
+                staged.append((_stage(target, contents[path], cleaning), target))
             _replace_all(staged, cleaning)
+            for path, text in streams.items():
+                path.write_text(text, encoding="utf-8")
         except OSError as error:
             reason = error.strerror or str(error)
             place = Location(error.filename2 or str(path))
