@@ -24,7 +24,7 @@ def write_files(contents: Mapping[Path, str]) -> None:
     with contextlib.ExitStack() as cleaning:
         try:
             staged = []
-            streams = {path: text for path, text in contents.items() if path.exists() and not path.is_file()}
+            streams = {path: text for path, text in contents.items() if _is_stream(path)}
             for path in (path for path in contents if path not in streams):
                 target = path.resolve()
                 staged.append((_stage(target, contents[path], cleaning), target))
@@ -37,6 +37,11 @@ def write_files(contents: Mapping[Path, str]) -> None:
             hint = "the directory must be there and writable"
             problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {reason}", location=place, hint=hint)
             raise OutputError(problem) from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell a device or pipe from a file that can be replaced (and from a directory, which cannot)."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _replace_all(staged: list[tuple[Path, Path]], cleaning: contextlib.ExitStack) -> None:
