@@ -12,6 +12,14 @@ from pathlib import Path
 from kproxy_nat.errors import Code, Location, OutputError, Problem
 
 
+class _UnwritableError(OSError):
+    """An error of the operating system with the output as the user named it."""
+
+    def __init__(self, number: int | None, reason: str | None, output: Path) -> None:
+        super().__init__(number, reason)
+        self.output = output
+
+
 def write_files(contents: Mapping[Path, str]) -> None:
     """Write all files, each by way of a temporary one beside it; none is changed when one cannot be written.
 
@@ -20,20 +28,19 @@ def write_files(contents: Mapping[Path, str]) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
+    streams = {path: text for path, text in contents.items() if _is_stream(path)}
     path = Path()
     with contextlib.ExitStack() as cleaning:
         try:
             staged = []
-            streams = {path: text for path, text in contents.items() if _is_stream(path)}
             for path in (path for path in contents if path not in streams):
-                target = path.resolve()
-                staged.append((_stage(target, contents[path], cleaning), target))
-            _replace_all(staged, cleaning)
+                staged.append((_stage(path.resolve(), contents[path], cleaning), path))
             for path, text in streams.items():
                 path.write_text(text, encoding="utf-8")
+            _replace_all(staged, cleaning)
         except OSError as error:
             reason = error.strerror or str(error)
-            place = Location(error.filename2 or str(path))
+            place = Location(str(getattr(error, "output", path)))
             hint = "the directory must be there and writable"
             problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {reason}", location=place, hint=hint)
             raise OutputError(problem) from None
@@ -47,18 +54,16 @@ def _is_stream(path: Path) -> bool:
 def _replace_all(staged: list[tuple[Path, Path]], cleaning: contextlib.ExitStack) -> None:
     """Move all temporary files to their places; put back what was there if one move fails."""
     moved: list[tuple[Path, Path | None]] = []
-    try:
-        for temporary, path in staged:
-            backup = _backup(path, cleaning)
-            temporary.replace(path)
-            moved.append((path, backup))
-    except OSError:
-        for path, backup in moved:
-            if backup is None:
-                path.unlink()
-            else:
-                backup.replace(path)
-        raise
+    for temporary, path in staged:
+        target = path.resolve()
+        try:
+            backup = _backup(target, cleaning)
+            temporary.replace(target)
+        except OSError as error:
+            for earlier, kept in moved:
+                earlier.unlink() if kept is None else kept.replace(earlier)
+            raise _UnwritableError(error.errno, error.strerror, path) from None
+        moved.append((target, backup))
 
 
 def _backup(path: Path, cleaning: contextlib.ExitStack) -> Path | None:

@@ -198,6 +198,8 @@ def _delete(line: str, words: Sequence[Word], family: IpFamily, _: Counters | No
 
 
 def _position(words: Sequence[Word], *, default: int) -> tuple[int, Sequence[Word]]:
+    if words and words[0].value == "0":
+        raise RuleError("rule numbers begin at 1", words[0])
     if words and _POSITION.fullmatch(words[0].value):
         return int(words[0].value), words[1:]
     return default, words

@@ -198,7 +198,7 @@ def _json_problem(text: SourceText, start: int, error: Exception) -> Problem:
     try:
         json.JSONDecoder().raw_decode(text.text, start)
     except json.JSONDecodeError as precise:
-        position, reason = precise.pos, precise.msg
+        position, reason = precise.pos, precise.msg.removesuffix(" starting at")
     except RecursionError:
         reason = "nested too deeply"
     line, column = position_at(text.text, position)

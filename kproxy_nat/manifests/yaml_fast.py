@@ -21,21 +21,21 @@ _SCALARS = "|".join(
         r"[-+]?[0-9._]+[eE][-+]?[0-9]+",
         r"[-+]?\.[iInN][nNaAfF]+",
         r"[-+.]?[0-9]{300,}.*",  # beyond the range of numbers
-        # keys that are not text
-        r"(?:true|True|TRUE|false|False|FALSE|null|Null|NULL|~|[-+.]?[0-9][^\s:,\]}]*)[ \t]*:(?=[ \t]|$)",
     )
 )
-_ENDS = r"[ \t]*(?=$|[,\]}:#]|(?<=:)[ \t])"
+_ENDS = r"[ \t]*(?=$|[,\]}:#])"
 # One pattern for each way in which a scalar can begin: a fixed first character, no backtracking over blanks,
 # and a look at the next character make them quick.
 _SCALAR_PATTERNS = [
-    re.compile(rf"{start}(?=[-+._0-9yYnNoOtTfF~])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
+    re.compile(rf"{start}(?=[-+._0-9yYnNoO])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
     for start in (r":[ \t]++", r"-[ \t]++", r"\n[ ]*+", r"[\[{,][ \t]*+")
 ]
 _TAGS_AND_ANCHORS = re.compile(r"(?:^|[ \t\[{,:-])(?:[&*]\w|!)", re.MULTILINE)
 _DEEP = re.compile(r"^[ ?:-]{150}|(?:[?:-][ ]+){50}", re.MULTILINE)
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_RARE = ("\t", "\n%", "\n?", " ? ", "[?", "{?", ",?", "<<")
+_RARE = ("\t", "\n%", "\n?", " ? ", " ?\n", "?:", "[?", "{?", ",?", "<<")
+_EMPTY_BLOCK_AT_END = re.compile(r"[|>][-+0-9]*[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n?)*\Z")
+_TAIL = 200
 _HINTS_OF_DEPTH = ("- -", "-  ", ": :", ":  ", "- :", ": -", " " * 100)
 
 
@@ -48,7 +48,24 @@ def _may_differ(text: str) -> bool:
         or any(pattern.search(text) for pattern in _SCALAR_PATTERNS)
         or (any(hint in text for hint in _HINTS_OF_DEPTH) and _DEEP.search(text) is not None)
         or _CONTROL.search(text) is not None
+        or _EMPTY_BLOCK_AT_END.search(text[-_TAIL:]) is not None
     )
+
+
+def _has_text_keys(data: Any) -> bool:
+    """Tell whether all keys are text: numbers, booleans and collections as keys are for the exact reader."""
+    remaining = [data]
+    while remaining:
+        node = remaining.pop()
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if type(key) is not str:
+                    return False
+                if type(value) is dict or type(value) is list:
+                    remaining.append(value)
+        elif isinstance(node, list):
+            remaining += [item for item in node if type(item) is dict or type(item) is list]
+    return True
 
 
 def load_fast(text: str) -> tuple[bool, Any]:
@@ -59,6 +76,7 @@ def load_fast(text: str) -> tuple[bool, Any]:
     if _may_differ(text):
         return False, None
     try:
-        return True, yaml_rs.loads(text, parse_datetime=False)
+        data = yaml_rs.loads(text, parse_datetime=False)
     except (yaml_rs.YAMLDecodeError, RecursionError, TypeError, ValueError):
         return False, None
+    return (True, data) if _has_text_keys(data) else (False, None)
