@@ -78,6 +78,54 @@ class Location:
         return ":".join(parts)
 
 
+class LazyLocation:
+    """The place of a field, looked up when somebody asks: most problems of a flood are never shown."""
+
+    __slots__ = ("_found", "_origin", "_path")
+
+    def __init__(self, origin: Origin, path: FieldPath) -> None:
+        self._origin = origin
+        self._path = path
+        self._found: Location | None = None
+
+    @property
+    def _location(self) -> Location:
+        if self._found is None:
+            self._found = self._origin.locate(self._path)
+        return self._found
+
+    @property
+    def source(self) -> str:
+        """See :class:`Location`."""
+        return self._origin.source
+
+    @property
+    def line(self) -> int:
+        """See :class:`Location`."""
+        return self._location.line
+
+    @property
+    def column(self) -> int:
+        """See :class:`Location`."""
+        return self._location.column
+
+    @property
+    def text(self) -> str:
+        """See :class:`Location`."""
+        return self._location.text
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, LazyLocation):
+            return (self._origin, self._path) == (other._origin, other._path)
+        return self._location == other
+
+    def __hash__(self) -> int:
+        return hash((self._origin.source, self._origin.line, self._path))
+
+
 class Origin(Protocol):
     """Where an object came from; a field of it is looked up only when somebody asks."""
 
@@ -103,7 +151,7 @@ class Problem:
     code: Code
     message: str
     severity: Severity = Severity.ERROR
-    location: Location | None = None
+    location: Location | LazyLocation | None = None
     subject: str = ""
     hint: str = ""
 

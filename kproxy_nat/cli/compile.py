@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,8 @@ import click
 
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.manifests import load_cluster
-from kproxy_nat.cli.options import overrides_from, rule_options
-from kproxy_nat.cli.output import write_files
+from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
+from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.formats.iptables_render import render_restore, render_save
 from kproxy_nat.formats.ruleset_json import render_json
@@ -23,7 +22,7 @@ from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.explain import explain
-from kproxy_nat.proxy.options import resolve_options, warn_without_node
+from kproxy_nat.proxy.options import doubts, resolve_options
 from kproxy_nat.proxy.view import NodeView, build_view
 
 FILE_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
@@ -43,7 +42,8 @@ JSON_NAME = "ruleset.json"
     type=click.Choice(["save", "restore", "json"]),
     default="save",
     show_default=True,
-    help="save: as iptables-save lists it. restore: kube-proxy's transaction. json: docs/ruleset-json.md.",
+    help="save: as iptables-save lists it, jumps included. restore: kube-proxy's own transaction, for "
+    "iptables-restore --noflush; without the jumps. json: see docs/ruleset-json.md.",
 )
 @click.option(
     "--family",
@@ -67,6 +67,7 @@ JSON_NAME = "ruleset.json"
     help="Refuse inputs larger than this.",
 )
 @rule_options
+@verbosity_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Compile manifests to the rules that kube-proxy would write on one node.
@@ -80,7 +81,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
       kproxy-nat compile rules/clusterip
       kubectl get svc,endpointslices,nodes -A -o json | kproxy-nat compile - --node node1
       kproxy-nat compile k8s/ -R --cluster-cidr 10.244.0.0/16 -o out/
-      kproxy-nat compile k8s/ --form restore | iptables-restore --noflush --counters
+      kproxy-nat -v compile k8s/ -o /dev/null
     """  # noqa: D301
     reporter = reporter_of(ctx)
     if params["output"] == "":
@@ -91,6 +92,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         families = _families(params)
         views = _views(params, reporter)
         chosen = [view for view in views if view.family in families]
+        reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
         _write(_render(chosen, params["form"]), params, reporter)
@@ -134,9 +136,8 @@ def _views(params: dict[str, Any], reporter: Reporter) -> list[NodeView]:
         mode=params["mode"],
     )
     options = resolve_options(cluster, overrides)
-    reporter.report(warn_without_node(cluster, options))
+    reporter.report(doubts(cluster, options, overrides))
     views = [build_view(cluster, options, family) for family in IpFamily]
-    reporter.report(problem for view in views for problem in find_conflicts(view))
     if reporter.verbose:
         for sentence in explain(cluster, views):
             reporter.explain(sentence)
@@ -165,11 +166,11 @@ def _render(views: Sequence[NodeView], form: str) -> dict[str, str]:
 def _write(texts: dict[str, str], params: dict[str, Any], reporter: Reporter) -> None:
     output = params["output"]
     if output is None or output == "-":
-        for text in texts.values():
-            sys.stdout.write(text)
+        write_stdout("".join(texts.values()))
         return
     if _is_directory(output):
         paths = {Path(output) / name: text for name, text in texts.items()}
+        make_directory(Path(output))
     else:
         paths = {Path(output): text for text in texts.values()}
     write_files(paths)

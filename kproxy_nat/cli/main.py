@@ -96,7 +96,6 @@ def main(args: list[str] | None = None) -> NoReturn:
     try:
         with cli.make_context("kproxy-nat", sys.argv[1:] if args is None else args, obj=reporter) as context:
             cli.invoke(context)
-        sys.stdout.flush()
         status = 0
     except click.exceptions.Exit as error:
         status = error.exit_code

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
-from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
+from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
 from kproxy_nat.manifests.loader import Loaded, load_texts
 from kproxy_nat.manifests.sources import read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
 from kproxy_nat.proxy.ports import why_excluded
+
+_SOURCE_CODES = frozenset(
+    (
+        Code.SOURCE_NOT_FOUND,
+        Code.SOURCE_UNREADABLE,
+        Code.SOURCE_TOO_LARGE,
+        Code.SOURCE_EMPTY,
+        Code.SOURCE_NOT_TEXT,
+        Code.DIRECTORY_WITHOUT_MANIFESTS,
+    )
+)
+_CONFIGURATION = "KubeProxyConfiguration"
+_DECISIVE_KINDS = ("Node", _CONFIGURATION)
 
 
 def load_cluster(
@@ -40,7 +55,7 @@ def load_cluster(
     loaded.problems.extend(not_mirrored)
     loaded.problems.extend(_without_cluster_ip(loaded.cluster))
     errors = [p for p in loaded.problems if p.severity is Severity.ERROR]
-    if errors and not exclude_errors:
+    if any(not exclude_errors or _cannot_be_left_out(problem) for problem in errors):
         raise InvalidInputError(*loaded.problems)
     reporter.report(loaded.problems)
     if errors:
@@ -51,19 +66,33 @@ def load_cluster(
     return loaded.cluster
 
 
+def _cannot_be_left_out(problem: Problem) -> bool:
+    """Tell what ``--on-error exclude`` must not pass over: whole sources, the Node, the configuration.
+
+    Without them the rest would compile to other rules, not to fewer.
+    """
+    return problem.code in _SOURCE_CODES or problem.subject.partition(" ")[0] in _DECISIVE_KINDS
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _load(sources: Sequence[str], *, recursive: bool, strict: bool, max_bytes: int) -> Loaded:
-    reading = read_sources(sources, sys.stdin.buffer, recursive=recursive, max_bytes=max_bytes)
+    reading = read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
     loaded = load_texts(reading.texts, strict=strict)
     loaded.problems[:0] = reading.problems
     return loaded
 
 
+def _standard_input() -> BinaryIO:
+    """Return standard input; an empty stream where the caller has closed it."""
+    return sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
+
+
 def _replace_config(loaded: Loaded, path: str, max_bytes: int) -> None:
-    """Let the file of ``--config`` take the place of configurations among the sources."""
+    """Let the file of ``--config`` take the place of configurations among the sources, broken ones too."""
+    loaded.problems = [p for p in loaded.problems if p.subject != _CONFIGURATION]
     separate = _load([path], recursive=False, strict=True, max_bytes=max_bytes)
     loaded.problems.extend(separate.problems)
     if not separate.cluster.configs and not separate.problems:
@@ -79,8 +108,8 @@ def _mode_problems(cluster: Cluster, mode: str | None) -> list[Problem]:
         Problem(
             Code.UNSUPPORTED_VALUE,
             f"mode {config.value.mode} cannot be compiled yet",
-            location=config.origin.locate(("mode",)),
-            subject="KubeProxyConfiguration",
+            location=LazyLocation(config.origin, ("mode",)),
+            subject=_CONFIGURATION,
             hint="give --mode iptables to see the rules of that mode",
         )
         for config in cluster.configs
@@ -95,7 +124,7 @@ def _without_cluster_ip(cluster: Cluster) -> list[Problem]:
             Code.NO_CLUSTER_IP,
             "it has no clusterIP, so it yields no rules",
             Severity.WARNING,
-            service.origin.locate(("spec",)),
+            LazyLocation(service.origin, ("spec",)),
             f"Service {service.value.metadata.namespace}/{service.value.metadata.name}",
             "a cluster allocates one; write it in the manifest, or take the Service from kubectl get -o yaml",
         )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kproxy_nat.cli.report import Reporter
 from kproxy_nat.model.names import INTERFACE_RULE, is_dns_subdomain, is_interface_name
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address, parse_cidr
 from kproxy_nat.proxy.options import PRIMARY_ADDRESSES, Overrides
@@ -88,6 +89,29 @@ class CommaList(click.ParamType[list[Any]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
         """Convert each item."""
         return [self.item.convert(part.strip(), param, ctx) for part in value.split(",") if part.strip()]
+
+
+def verbosity_options(command: F) -> F:
+    """Let ``-v`` and ``-q`` stand after the command, too."""
+    for short, long, field in (("-v", "--verbose", "verbose"), ("-q", "--quiet", "quiet")):
+        command = click.option(
+            short,
+            long,
+            is_flag=True,
+            expose_value=False,
+            callback=_setter(field),
+            help="As before the command.",
+        )(command)
+    return command
+
+
+def _setter(field: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def set_field(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        reporter = ctx.find_object(Reporter)
+        if value and reporter is not None:
+            setattr(reporter, field, True)
+
+    return set_field
 
 
 def rule_options(command: F) -> F:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,40 @@ def write_files(contents: Mapping[Path, str]) -> None:
             hint = "the directory must be there and writable"
             problem = Problem(Code.OUTPUT_UNWRITABLE, f"cannot write: {reason}", location=place, hint=hint)
             raise OutputError(problem) from None
+
+
+def write_stdout(text: str) -> None:
+    """Write ``text`` to standard output.
+
+    Raises:
+        OutputError: it is closed, or its device is full.
+        BrokenPipeError: its reader has gone.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError(0, "it is closed")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        message = f"cannot write: {error.strerror or error}"
+        raise OutputError(
+            Problem(Code.OUTPUT_UNWRITABLE, message, location=Location("standard output"))
+        ) from None
+
+
+def make_directory(path: Path) -> None:
+    """Make the output's directory, unless it is there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot make the directory: {error.strerror or error}"
+        raise OutputError(Problem(Code.OUTPUT_UNWRITABLE, message, location=Location(str(path)))) from None
 
 
 def _is_stream(path: Path) -> bool:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kproxy_nat.errors import KproxyNatError, Location, Problem, Severity
+from kproxy_nat.errors import KproxyNatError, LazyLocation, Location, Problem, Severity
 
 _RED, _YELLOW, _CYAN, _BOLD, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[1m", "\x1b[0m"
 _SHOWN_WIDTH = 110
-_MAX_SHOWN = 100
+_MAX_SHOWN = 1000
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Reporter:
     shown: int = field(default=0, init=False)
 
     def report(self, problems: Iterable[Problem]) -> None:
-        """Print problems; warnings not with ``--quiet``; of a flood only the first hundred."""
+        """Print problems; warnings not with ``--quiet``; of a flood only the first thousand."""
         wanted = [p for p in problems if p.severity is Severity.ERROR or not self.quiet]
         room = max(_MAX_SHOWN - self.shown, 0) if self.log_format == "text" else len(wanted)
         for problem in wanted[:room]:
@@ -82,7 +82,7 @@ class Reporter:
             lines.append(f"  {self._paint('help:', _CYAN)} {_printable(problem.hint)}")
         return "\n".join(lines)
 
-    def _excerpt(self, location: Location) -> list[str]:
+    def _excerpt(self, location: Location | LazyLocation) -> list[str]:
         """Return the offending line with a caret below its column; of a long line the part around it."""
         if not location.text.strip() or not location.line:
             return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kproxy_nat.errors import Code, Problem, Severity
+from kproxy_nat.errors import Code, LazyLocation, Problem, Severity
 from kproxy_nat.model.base import ObjectMeta, Sourced
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.endpoints import (
@@ -48,7 +48,7 @@ def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], li
         service = services.get(key)
         if service is None:
             problems.append(_not_mirrored(source, "there is no Service of this name", "add the Service"))
-        elif service.spec.selector is not None:
+        elif service.spec.selector:
             if key not in with_slices:
                 hint = "add the EndpointSlices of the Service (kubectl get endpointslices -o yaml)"
                 problems.append(_not_mirrored(source, "its Service has a selector", hint))
@@ -67,7 +67,7 @@ def _not_mirrored(source: Sourced[Endpoints], reason: str, hint: str) -> Problem
         Code.NOT_MIRRORED,
         f"not mirrored into EndpointSlices, and so not used: {reason}",
         Severity.WARNING,
-        source.origin.locate(("metadata", "name")),
+        LazyLocation(source.origin, ("metadata", "name")),
         f"Endpoints {meta.namespace}/{meta.name}",
         hint,
     )

@@ -203,7 +203,8 @@ def _json_problem(text: SourceText, start: int, error: Exception) -> Problem:
         reason = "nested too deeply"
     line, column = position_at(text.text, position)
     location = Location(text.name, line, column, line_at(text.text, position, 0))
-    return Problem(Code.JSON_SYNTAX, f"this JSON is broken: {reason}", location=location)
+    hint = "repair it here, or fetch it again if it is cut off"
+    return Problem(Code.JSON_SYNTAX, f"this JSON is broken: {reason}", location=location, hint=hint)
 
 
 # --- YAML

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from kproxy_nat.errors import Code, Location, Origin, Problem, Severity
+from kproxy_nat.errors import Code, FieldPath, LazyLocation, Location, Origin, Problem, Severity
 from kproxy_nat.manifests.documents import Document, Header, split_text
 from kproxy_nat.manifests.sources import SourceText
-from kproxy_nat.manifests.typecheck import type_errors
+from kproxy_nat.manifests.typecheck import shown_path, type_errors
 from kproxy_nat.model.base import ObjectMeta, Sourced
 from kproxy_nat.model.cluster import Cluster
-from kproxy_nat.model.config import KNOWN_FIELDS, KubeProxyConfiguration
+from kproxy_nat.model.config import KNOWN_FIELDS, KNOWN_NESTED_FIELDS, KubeProxyConfiguration
 from kproxy_nat.model.endpoints import Endpoints, EndpointSlice
 from kproxy_nat.model.endpoints_validation import validate_endpoints, validate_slice
 from kproxy_nat.model.finding import Finding
@@ -91,7 +91,7 @@ class _Loader:
         missing = "apiVersion" if name else "kind"
         message = f"this is no Kubernetes object: it has no {missing}"
         hint = "each document begins with apiVersion and kind"
-        location = document.origin.locate(())
+        location = LazyLocation(document.origin, ())
         self.result.problems.append(Problem(Code.NOT_A_MANIFEST, message, location=location, hint=hint))
 
     def _broken_header(self, document: Document) -> Header | None:
@@ -108,16 +108,27 @@ class _Loader:
         if document.payload.plain().get("items") is None:
             return
         message = "items must be a list of objects, and no list within a list"
-        location = document.origin.locate(("items",))
+        location = LazyLocation(document.origin, ("items",))
         self.result.problems.append(Problem(Code.WRONG_TYPE, message, location=location, subject=name))
 
     def _pass_over(self, document: Document, name: str, api_version: str) -> None:
+        known = KINDS.get(name)
         name = readable(name)
         self.result.passed_over[name] += 1
+        if (
+            known
+            and "/" in api_version
+            and api_version.partition("/")[0] == known.api_version.partition("/")[0]
+        ):
+            message = f"{name} of {readable(api_version)} is not read"
+            hint = f"convert it to {known.api_version}"
+            location = LazyLocation(document.origin, ("apiVersion",))
+            problem = Problem(Code.UNKNOWN_KIND, message, Severity.WARNING, location, hint=hint)
+            self.result.problems.append(problem)
         if self.strict:
             version = readable(api_version) if api_version else "no apiVersion"
             message = f"kind {name} of {version} has no part in Service rules"
-            location = document.origin.locate(("kind",))
+            location = LazyLocation(document.origin, ("kind",))
             hint = "remove it, or leave --strict away"
             self.result.problems.append(Problem(Code.UNKNOWN_KIND, message, location=location, hint=hint))
 
@@ -128,7 +139,7 @@ class _Loader:
         if findings:
             subject = _subject(name, kind, document)
             problems = [finding.at(document.origin, subject) for finding in findings]
-            self.result.problems.extend(sorted(problems, key=_place))
+            self.result.problems.extend(sorted(problems, key=_place) if len(problems) > 1 else problems)
         refused = any(finding.severity is Severity.ERROR for finding in findings)
         if not refused and self._is_first(name, kind, value, document.origin):
             kind.keep(self.result.cluster).append(Sourced(value, document.origin))
@@ -144,7 +155,7 @@ class _Loader:
             return True
         message = f"it is there twice; first at {first.source}:{first.line}"
         subject = f"{name} {_identity(kind, meta)}"
-        location = origin.locate(("metadata", "name"))
+        location = LazyLocation(origin, ("metadata", "name"))
         hint = "keep one of them"
         self.result.problems.append(
             Problem(Code.DUPLICATE_OBJECT, message, Severity.ERROR, location, subject, hint)
@@ -204,11 +215,15 @@ def without_nulls(data: Any) -> Any:
 
 
 def _unknown_fields(data: dict[str, Any]) -> Iterator[Finding]:
-    for name in sorted(data.keys() - KNOWN_FIELDS):
-        close = difflib.get_close_matches(name, KNOWN_FIELDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else "kube-proxy would refuse it"
-        message = f"unknown field {name!r}"
-        yield Finding(Code.UNKNOWN_FIELD, (name,), message, hint, Severity.WARNING)
+    """Warn of misspelt fields, at the top and in the parts that rules depend on."""
+    places: list[tuple[FieldPath, Any, frozenset[str]]] = [((), data, KNOWN_FIELDS)]
+    places += [((part,), data.get(part), known) for part, known in KNOWN_NESTED_FIELDS.items()]
+    for path, fields, known in places:
+        for name in sorted(fields.keys() - known) if isinstance(fields, dict) else ():
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "it changes nothing"
+            message = f"kube-proxy has no field {shown_path((*path, name))}"
+            yield Finding(Code.UNKNOWN_FIELD, (*path, name), message, hint, Severity.WARNING)
 
 
 def _subject(name: str, kind: Kind, document: Document) -> str:

@@ -37,6 +37,7 @@ class Reading:
 
     texts: list[SourceText] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
 
     def refuse(self, code: Code, source: str, message: str, hint: str = "", *, line: int = 0) -> None:
         """Note that ``source`` cannot be used."""
@@ -48,12 +49,7 @@ def read_sources(
 ) -> Reading:
     """Read every source; directories yield their manifests, sorted by path."""
     reading = Reading()
-    seen: set[str] = set()
-    for source in sources:
-        identity = os.path.normpath(source)
-        if identity in seen:
-            continue
-        seen.add(identity)
+    for source in dict.fromkeys(sources):
         if source == STDIN:
             _add_text(reading, "stdin", stdin.read(max_bytes + 1), max_bytes, named=True)
         elif not source or not os.path.exists(source):
@@ -85,9 +81,10 @@ def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_b
         reading.refuse(Code.SOURCE_UNREADABLE, str(directory), error.strerror or str(error))
         return
     before = len(reading.texts) + len(reading.problems)
+    new = any(os.path.realpath(path) not in reading.files for path in paths)
     for path in paths:
         _read_file(reading, path, max_bytes, named=False)
-    if paths and len(reading.texts) + len(reading.problems) == before:
+    if new and len(reading.texts) + len(reading.problems) == before:
         reading.refuse(Code.SOURCE_EMPTY, str(directory), "all manifests in the directory are empty")
     if not paths:
         below = not recursive and any(_manifest_paths(directory, recursive=True))
@@ -117,6 +114,10 @@ def _holds_text(entry: os.DirEntry[str]) -> bool:
 
 
 def _read_file(reading: Reading, path: Path, max_bytes: int, *, named: bool) -> None:
+    identity = os.path.realpath(path)
+    if identity in reading.files:
+        return
+    reading.files.add(identity)
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
@@ -136,11 +137,13 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
         text = _decode(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        reading.refuse(Code.SOURCE_NOT_TEXT, name, f"not UTF-8 text: {error.reason}", line=line)
+        hint = "a manifest is UTF-8 text"
+        reading.refuse(Code.SOURCE_NOT_TEXT, name, f"not UTF-8 text: {error.reason}", hint, line=line)
         return
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        reading.refuse(Code.SOURCE_NOT_TEXT, name, "not text: it holds NUL bytes", line=line)
+        hint = "a manifest is UTF-8 text"
+        reading.refuse(Code.SOURCE_NOT_TEXT, name, "not text: it holds NUL bytes", hint, line=line)
         return
     first = _SIGNIFICANT_LINE.search(text)
     if first is None:

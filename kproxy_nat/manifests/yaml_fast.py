@@ -28,7 +28,7 @@ _ENDS = r"[ \t]*(?=$|[,\]}:#])"
 # and a look at the next character make them quick.
 _SCALAR_PATTERNS = [
     re.compile(rf"{start}(?=[-+._0-9yYnNoO])(?:{_SCALARS}){_ENDS}", re.MULTILINE)
-    for start in (r":[ \t]++", r"-[ \t]++", r"\n[ ]*+", r"[\[{,][ \t]*+")
+    for start in (r":[ \t]++", r"[\"']:[ \t]*+", r"-[ \t]++", r"\n[ ]*+", r"[\[{,][ \t]*+")
 ]
 _TAGS_AND_ANCHORS = re.compile(r"(?:^|[ \t\[{,:-])(?:[&*]\w|!)", re.MULTILINE)
 _DEEP = re.compile(r"^[ ?:-]{150}|(?:[?:-][ ]+){50}", re.MULTILINE)

@@ -64,7 +64,8 @@ def check_port(number: int, path: FieldPath, what: str = "port") -> Findings:
     """Check that a port is one that can be used."""
     if 1 <= number <= 65535:
         return ()
-    return (Finding(Code.PORT_RANGE, path, f"{what} {number} is not between 1 and 65535"),)
+    message = f"{what} {number} is not between 1 and 65535"
+    return (Finding(Code.PORT_RANGE, path, message, "give a port that can be listened on"),)
 
 
 def check_port_name(name: str, path: FieldPath) -> Findings:
@@ -78,7 +79,7 @@ def check_choice(value: str, choices: Sequence[str], path: FieldPath) -> Finding
     """Check that ``value`` is one of ``choices``."""
     if value in choices:
         return ()
-    hint = f"use one of: {', '.join(choice or '(empty)' for choice in choices)}"
+    hint = f"use one of: {', '.join(filter(None, choices))}"
     field = next(step for step in reversed(path) if isinstance(step, str))
     return (Finding(Code.UNSUPPORTED_VALUE, path, f"{field} {shown(value)} is not supported", hint),)
 
@@ -88,9 +89,12 @@ def check_address(text: str, path: FieldPath, family: IpFamily | None = None) ->
     try:
         address = parse_address(text)
     except AddressError as error:
-        return (Finding(Code.BAD_ADDRESS, path, str(error)),)
+        return (
+            Finding(Code.BAD_ADDRESS, path, str(error), "write an address such as 10.96.0.10 or fd00::10"),
+        )
     if family is not None and family_of(address) is not family:
-        return (Finding(Code.FAMILY_MISMATCH, path, f"{text} is not an {family} address"),)
+        hint = f"put it where {family_of(address)} addresses belong"
+        return (Finding(Code.FAMILY_MISMATCH, path, f"{text} is not an {family} address", hint),)
     return ()
 
 

@@ -19,7 +19,6 @@ class DetectLocalConfig(ApiStruct, frozen=True, gc=False):
 
     bridge_interface: str = ""
     interface_name_prefix: str = ""
-    cluster_cidrs: list[str] = msgspec.field(name="clusterCIDRs", default_factory=list)
 
 
 class IptablesConfig(ApiStruct, frozen=True, gc=False):
@@ -60,3 +59,17 @@ class KubeProxyConfiguration(ApiStruct, frozen=True, gc=False):
 
 
 KNOWN_FIELDS = frozenset(KubeProxyConfiguration.__struct_encode_fields__) | FIELDS_WITHOUT_EFFECT
+
+KNOWN_NESTED_FIELDS = {
+    "iptables": frozenset((*IptablesConfig.__struct_encode_fields__, "syncPeriod", "minSyncPeriod")),
+    "nftables": frozenset((*NftablesConfig.__struct_encode_fields__, "syncPeriod", "minSyncPeriod")),
+    "detectLocal": frozenset((*DetectLocalConfig.__struct_encode_fields__, "clusterCIDRs")),
+    "conntrack": frozenset(
+        (
+            *ConntrackConfig.__struct_encode_fields__,
+            *("maxPerCore", "min", "tcpEstablishedTimeout"),
+            *("tcpCloseWaitTimeout", "udpTimeout", "udpStreamTimeout"),
+        )
+    ),
+}
+"""The fields of the parts that rules depend on, those without effect included."""

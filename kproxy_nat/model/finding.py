@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kproxy_nat.errors import Code, FieldPath, Origin, Problem, Severity
+from kproxy_nat.errors import Code, FieldPath, LazyLocation, Origin, Problem, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,4 +19,5 @@ class Finding:
 
     def at(self, origin: Origin, subject: str) -> Problem:
         """Return the problem that this finding is, for the object read at ``origin``."""
-        return Problem(self.code, self.message, self.severity, origin.locate(self.path), subject, self.hint)
+        location = LazyLocation(origin, self.path)
+        return Problem(self.code, self.message, self.severity, location, subject, self.hint)

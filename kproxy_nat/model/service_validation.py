@@ -21,8 +21,10 @@ from kproxy_nat.model.names import readable
 from kproxy_nat.model.service import HEADLESS, Service, ServiceSpec
 from kproxy_nat.net.addresses import AddressError, IpFamily, family_of, parse_address
 
-SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")
 POLICIES = ("Cluster", "Local")
+AFFINITIES = ("None", "ClientIP", "")
+"""An empty text is the API server's default."""
 FAMILIES = tuple(IpFamily)
 
 
@@ -32,7 +34,7 @@ def validate_service(service: Service) -> Iterator[Finding]:
     yield from check_meta(service.metadata)
     yield from check_choice(spec.type, SERVICE_TYPES, ("spec", "type"))
     yield from check_choice(spec.internal_traffic_policy, POLICIES, ("spec", "internalTrafficPolicy"))
-    yield from check_choice(spec.external_traffic_policy, POLICIES, ("spec", "externalTrafficPolicy"))
+    yield from check_choice(spec.external_traffic_policy, (*POLICIES, ""), ("spec", "externalTrafficPolicy"))
     yield from _check_cluster_ips(spec)
     yield from _check_ports(spec)
     yield from _check_affinity(spec)
@@ -120,7 +122,7 @@ def _check_ports(spec: ServiceSpec) -> Iterator[Finding]:
 
 
 def _check_affinity(spec: ServiceSpec) -> Iterator[Finding]:
-    yield from check_choice(spec.session_affinity, ("None", "ClientIP"), ("spec", "sessionAffinity"))
+    yield from check_choice(spec.session_affinity, AFFINITIES, ("spec", "sessionAffinity"))
     if spec.session_affinity == "ClientIP":
         seconds = spec.session_affinity_config.client_ip.timeout_seconds
         path = ("spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds")

@@ -270,8 +270,21 @@ def _needed(value: str, mode: str, option: str) -> str:
     return value
 
 
-def warn_without_node(cluster: Cluster, options: NodeOptions) -> list[Problem]:
-    """Warn when a policy asks which endpoints are local and no node is given to tell."""
+def doubts(cluster: Cluster, options: NodeOptions, overrides: Overrides) -> list[Problem]:
+    """Warn of what the options leave out, though the rules depend on it."""
+    problems = [*_doubt_without_node(cluster, options)]
+    config = _only_config(cluster.configs)
+    mode = overrides.detect_local_mode or config.detect_local_mode
+    if mode == "NodeCIDR" and not options.detectors:
+        message = (
+            "detect-local mode NodeCIDR, but the Node has no podCIDRs: no traffic counts as the cluster's own"
+        )
+        hint = "add the Node with its podCIDRs; kube-proxy would wait for them"
+        problems.append(Problem(Code.NODE_NOT_FOUND, message, Severity.WARNING, hint=hint))
+    return problems
+
+
+def _doubt_without_node(cluster: Cluster, options: NodeOptions) -> list[Problem]:
     if options.node_name:
         return []
     local = [

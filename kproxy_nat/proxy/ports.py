@@ -137,7 +137,9 @@ def cluster_ip_of(spec: ServiceSpec, family: IpFamily) -> Address | None:
 
 def is_external_by_type(spec: ServiceSpec) -> bool:
     """Whether the external traffic policy applies at all: by type, or by external IPs of any family."""
-    return spec.type in EXTERNALLY_ACCESSIBLE_TYPES or (spec.type == "ClusterIP" and bool(spec.external_ips))
+    return spec.type in EXTERNALLY_ACCESSIBLE_TYPES or (
+        spec.type in ("ClusterIP", "") and bool(spec.external_ips)
+    )
 
 
 def _port_name(service: Service, port: ServicePortSpec) -> ServicePortName:
