@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_compile_errors import CONFIG, ENDPOINTS, NODE, SERVICE, Run
-from tests.cli.test_compile_errors import run as run  # noqa: PLC0414 - a fixture, for this module too
+from tests.cli.conftest import Run
+from tests.cli.test_compile_errors import CONFIG, ENDPOINTS, NODE, SERVICE
 
 SIX = SERVICE.replace("web", "six").replace("10.96.0.10", "fd00::10")
 BOTH = f"{SERVICE}---\n{SIX}"
@@ -167,13 +167,18 @@ def test_when_one_file_cannot_be_put_in_place_the_other_stays_old(run: Run) -> N
     assert Path("out/iptables.rules").read_text() == "old"
 
 
-@pytest.mark.parametrize("output", ["gone/out.rules", "gone/", "file/out.rules"])
+@pytest.mark.parametrize("output", ["gone/out.rules", "file/out.rules", "file/"])
 def test_an_output_without_directory_is_refused(output: str, run: Run) -> None:
     Path("file").write_text("x")
     result = run("compile", "-", "-o", output, stdin=SERVICE)
     assert (result.status, result.out) == (1, "")
     assert "error[KPN008]" in result.err
     assert files() == ["file"]
+
+
+def test_a_missing_output_directory_is_made(run: Run) -> None:
+    assert run("compile", "-", "-o", "new/deep/", stdin=SERVICE).status == 0
+    assert sorted(path.name for path in Path("new/deep").iterdir()) == ["ip6tables.rules", "iptables.rules"]
 
 
 def test_an_empty_output_is_refused(run: Run) -> None:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from kproxy_nat.cli.main import main
 from kproxy_nat.errors import Code
-
-
-@dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
+from tests.cli.conftest import Run
 
 SERVICE = """\
 apiVersion: v1
@@ -39,24 +25,6 @@ ENDPOINTS = "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web, namespace: s
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(8)
 )
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in-process, in an empty folder, with the given standard input."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
-    def call(*args: str, stdin: str | bytes = "") -> Result:
-        data = stdin if isinstance(stdin, bytes) else stdin.encode()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        with pytest.raises(SystemExit) as exit_:
-            main(list(args))
-        out, err = capsys.readouterr()
-        assert isinstance(exit_.value.code, int)
-        return Result(exit_.value.code, out, err)
-
-    return call
 
 
 def prepare() -> None:
@@ -145,7 +113,7 @@ CASES: dict[Code, tuple[list[str], str, str]] = {
     Code.UNKNOWN_FIELD: (
         ["-"],
         CONFIG + "clusterCidr: x\n",
-        "stdin:3:14: KubeProxyConfiguration: unknown field 'clusterCidr'",
+        "stdin:3:14: KubeProxyConfiguration: kube-proxy has no field clusterCidr",
     ),
     Code.OUT_OF_RANGE: (
         ["-"],
@@ -181,12 +149,12 @@ CASES: dict[Code, tuple[list[str], str, str]] = {
     Code.SERVICE_CONFLICT: (
         ["-"],
         f"{SERVICE}---\n{SERVICE.replace('web', 'web2')}",
-        "stdin:13:14: Service shop/web2: 10.96.0.10:80/TCP belongs to shop/web (stdin:1) already",
+        "stdin:13:14: Service shop/web2: 10.96.0.10:80/TCP is claimed by shop/web, too (stdin:1), which gets",
     ),
     Code.NODE_PORT_CONFLICT: (
         ["-"],
         f"{SERVICE}    nodePort: 30080\n---\n{SERVICE.replace('web', 'web2').replace('0.10', '0.11')}    nodePort: 30080\n",  # noqa: E501
-        "Service shop/web2: nodePort 30080/TCP belongs to shop/web (stdin:1) already",
+        "Service shop/web2: nodePort 30080/TCP is claimed by shop/web, too (stdin:1), which gets the traffic",
     ),
     Code.NOT_MIRRORED: (
         ["-"],

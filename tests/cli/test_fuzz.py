@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from tests.cli.test_compile_errors import Run
-from tests.cli.test_compile_errors import run as run  # noqa: PLC0414 - a fixture, for this module too
+from tests.cli.conftest import Run
 from tests.property import examples
 from tests.property.test_yaml_agreement import MANIFESTS, mutate
 

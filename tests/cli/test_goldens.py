@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_compile_errors import CONFIG, ENDPOINTS, NODE, SERVICE, Run
-from tests.cli.test_compile_errors import run as run  # noqa: PLC0414 - a fixture, for this module too
+from tests.cli.conftest import Run
+from tests.cli.test_compile_errors import CONFIG, ENDPOINTS, NODE, SERVICE
 
 GOLDENS = Path(__file__).parent / "goldens"
 

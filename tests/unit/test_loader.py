@@ -261,14 +261,20 @@ def test_an_unknown_field_of_the_configuration_is_a_warning_with_a_guess() -> No
         clusterCidr: 10.0.0.0/8
         zzz: 1
         syncPeriod: 30s
+        iptables: {localHostNodePorts: false, syncPeriod: 30s}
         """
     )
     problems = sorted(loaded.problems, key=lambda problem: str(problem.location))
-    assert told(problems) == [(Code.UNKNOWN_FIELD, "1.yaml:3:14"), (Code.UNKNOWN_FIELD, "1.yaml:4:6")]
+    assert told(problems) == [
+        (Code.UNKNOWN_FIELD, "1.yaml:3:14"),
+        (Code.UNKNOWN_FIELD, "1.yaml:4:6"),
+        (Code.UNKNOWN_FIELD, "1.yaml:6:32"),
+    ]
     assert {problem.severity for problem in problems} == {Severity.WARNING}
     assert [problem.hint for problem in problems] == [
         "did you mean clusterCIDR?",
-        "kube-proxy would refuse it",
+        "it changes nothing",
+        "did you mean localhostNodePorts?",
     ]
     assert len(loaded.cluster.configs) == 1
 

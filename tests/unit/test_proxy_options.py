@@ -16,8 +16,8 @@ from kproxy_nat.proxy.options import (
     LocalInterfacePrefix,
     NodeOptions,
     Overrides,
+    doubts,
     resolve_options,
-    warn_without_node,
 )
 from tests.oracle.manifests import Manifest, node, service
 from tests.oracle.structs import cluster_of_structs
@@ -347,5 +347,13 @@ class TestWarningWithoutNode:
     )
     def test_if_a_policy_asks(self, manifests: Sequence[Manifest], warned: bool) -> None:
         cluster = cluster_of_structs(*manifests)
-        problems = warn_without_node(cluster, resolve_options(cluster, Overrides()))
+        problems = doubts(cluster, resolve_options(cluster, Overrides()), Overrides())
         assert [problem.severity for problem in problems] == ([Severity.WARNING] if warned else [])
+
+
+def test_node_cidr_without_pod_networks_is_doubted() -> None:
+    """kube-proxy waits for the Node's podCIDRs; without them nothing would be masqueraded."""
+    overrides = Overrides(detect_local_mode="NodeCIDR")
+    cluster = cluster_of_structs(service())
+    (problem,) = doubts(cluster, resolve_options(cluster, overrides), overrides)
+    assert "podCIDRs" in problem.message

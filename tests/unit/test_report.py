@@ -126,15 +126,15 @@ def test_a_bug_is_json_too_where_json_is_asked_for(capsys: pytest.CaptureFixture
     json.loads(printed(capsys).splitlines()[0])
 
 
-def test_a_flood_is_cut_after_a_hundred_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flood_is_cut_after_a_thousand_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Reporter()
-    reporter.report([WARNING] * 60)
-    reporter.report([WARNING] * 60)
+    reporter.report([WARNING] * 600)
+    reporter.report([WARNING] * 600)
     lines = printed(capsys).splitlines()
-    assert len(lines) == 101
-    assert lines[-1] == "kproxy-nat: and 20 more problems (--log-format json lists all)"
-    Reporter(log_format="json").report([WARNING] * 120)
-    assert len(printed(capsys).splitlines()) == 120
+    assert len(lines) == 1001
+    assert lines[-1] == "kproxy-nat: and 200 more problems (--log-format json lists all)"
+    Reporter(log_format="json").report([WARNING] * 1200)
+    assert len(printed(capsys).splitlines()) == 1200
 
 
 def test_a_bug_is_told_without_traceback_unless_debugging(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,9 +34,32 @@ def check(kind: str, body: str) -> list[Finding]:
     return [shown(problem) for problem in problems]
 
 
+STANDING_HINTS = {
+    Code.PORT_RANGE: "give a port that can be listened on",
+    Code.BAD_ADDRESS: "write an address such as 10.96.0.10 or fd00::10",
+}
+FAMILY_HINTS = ("put it where IPv4 addresses belong", "put it where IPv6 addresses belong")
+
+
 def shown(problem: Problem) -> Finding:
+    """Return a problem as the tables have it: the advice that goes with a code is left out there."""
     assert problem.location is not None
-    return problem.code, f"{problem.location.line}:{problem.location.column}", problem.message, problem.hint
+    hint = problem.hint
+    if hint == STANDING_HINTS.get(problem.code) or hint in FAMILY_HINTS:
+        hint = ""
+    return problem.code, f"{problem.location.line}:{problem.location.column}", problem.message, hint
+
+
+@pytest.mark.parametrize(
+    "body, hint",
+    [
+        ("spec: {clusterIP: 10.0.0.1, ports: [{port: 0}]}", STANDING_HINTS[Code.PORT_RANGE]),
+        ("spec: {clusterIP: web, ports: [{port: 1}]}", STANDING_HINTS[Code.BAD_ADDRESS]),
+    ],
+)
+def test_each_code_has_its_advice(body: str, hint: str) -> None:
+    (problem,) = load_texts([SourceText("x", f"{HEADS['Service']}{body}\n")]).problems
+    assert problem.hint == hint
 
 
 SERVICE = [
@@ -99,10 +122,10 @@ SERVICE = [
         "use one of: Cluster, Local",
     ),
     (
-        'externalTrafficPolicy: ""',
+        'internalTrafficPolicy: ""',
         Code.UNSUPPORTED_VALUE,
         "4:8",
-        "externalTrafficPolicy '' is not supported",
+        "internalTrafficPolicy '' is not supported",
         "use one of: Cluster, Local",
     ),
     (
@@ -490,14 +513,14 @@ CONFIG = [
         Code.UNSUPPORTED_VALUE,
         "4:7",
         "mode 'userspace' is not supported",
-        "use one of: (empty), iptables, nftables, ipvs",
+        "use one of: iptables, nftables, ipvs",
     ),
     (
         "detectLocalMode: Bridge",
         Code.UNSUPPORTED_VALUE,
         "4:18",
         "detectLocalMode 'Bridge' is not supported",
-        "use one of: (empty), ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix",
+        "use one of: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix",
     ),
     ("bindAddress: eth0", Code.BAD_ADDRESS, "4:14", "'eth0' is not an IP address", ""),
     (
