@@ -36,7 +36,7 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     -c``.
     """
     lines: list[str] = []
-    arguments = _RuleWriter(save_writers(ruleset.family), _save_matches).arguments
+    arguments = _arguments_writer(save_writers(ruleset.family), _save_matches)
     for table in sorted_tables(ruleset):
         chains = listed_chains(table)
         lines.append(f"*{table.name}\n")
@@ -70,34 +70,32 @@ def listed_chains(table: Table) -> list[Chain]:
 
 def render_rule(rule: Rule, family: IpFamily) -> str:
     """Return one rule in canonical form, without its chain."""
-    writer = _RuleWriter(save_writers(family), _save_matches)
-    return writer.arguments(rule).lstrip()
+    return _arguments_writer(save_writers(family), _save_matches)(rule).lstrip()
 
 
-class _RuleWriter:
-    """Writes rules in one style, remembering texts of matches by identity.
+def _arguments_writer(
+    writers: Writers, match_text: Callable[[tuple[AnyMatch, ...], Writers], str]
+) -> Callable[[Rule], str]:
+    """Return a function that writes the arguments of a rule after its chain, each with a blank before it.
 
-    Rules for endpoints of one service, or of all services, share most of their matches. An identity stays
-    unique as long as the object lives, which the owner of the rules sees to.
+    It remembers texts of matches by identity, since rules for endpoints of one service, or of all services,
+    share most of their matches. An identity stays unique as long as the object lives, which the owner of the
+    rules sees to.
     """
+    remembered: dict[int, str] = {}
 
-    __slots__ = ("_match_text", "_remembered", "_writers")
-
-    def __init__(self, writers: Writers, match_text: Callable[[tuple[AnyMatch, ...], Writers], str]) -> None:
-        self._writers = writers
-        self._match_text = match_text
-        self._remembered: dict[int, str] = {}
-
-    def arguments(self, rule: Rule) -> str:
-        """Return the arguments of a rule after its chain, each with a blank before it."""
-        text = self._remembered.get(id(rule.matches))
+    def arguments(rule: Rule) -> str:
+        matches = rule.matches
+        text = remembered.get(id(matches))
         if text is None:
-            if len(self._remembered) >= _REMEMBERED_TEXTS:
-                self._remembered.clear()
-            text = self._remembered[id(rule.matches)] = self._match_text(rule.matches, self._writers)
+            if len(remembered) >= _REMEMBERED_TEXTS:
+                remembered.clear()
+            text = remembered[id(matches)] = match_text(matches, writers)
         for action in rule.actions:
-            text += self._writers[type(action)](action)
+            text += writers[type(action)](action)
         return text
+
+    return arguments
 
 
 def _save_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
@@ -119,20 +117,21 @@ def render_restore(transaction: Transaction) -> str:
 
 def _command_lines(commands: Iterable[Command]) -> list[str]:
     lines: list[str] = []
-    arguments = _RuleWriter(RESTORE_WRITERS, _restore_matches).arguments
+    append = lines.append
+    arguments = _arguments_writer(RESTORE_WRITERS, _restore_matches)
     for command in commands:
         if type(command) is AppendRule:
-            lines.append(f"-A {command.chain}{arguments(command.rule)}\n")
+            append(f"-A {command.chain}{arguments(command.rule)}\n")
         elif type(command) is DeclareChain:
             packets, size = command.counters
-            lines.append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
+            append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
         else:
-            lines.append(f"{_OTHER_COMMANDS[type(command)](command)}\n")
+            append(f"{_OTHER_COMMANDS[type(command)](command)}\n")
     return lines
 
 
 def _restore_arguments(rule: Rule) -> str:
-    return _RuleWriter(RESTORE_WRITERS, _restore_matches).arguments(rule)
+    return _arguments_writer(RESTORE_WRITERS, _restore_matches)(rule)
 
 
 def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterable
 
 SERVICES = "KUBE-SERVICES"
 EXTERNAL_SERVICES = "KUBE-EXTERNAL-SERVICES"
@@ -43,6 +44,7 @@ def service_hash(port_text: str, protocol: str) -> str:
     return name_hash(port_text + protocol)
 
 
-def endpoint_chain(port_text: str, protocol: str, endpoint_text: str) -> str:
-    """Return the name of the chain for one endpoint of a service port."""
-    return ENDPOINT_PREFIX + name_hash(port_text + protocol + endpoint_text)
+def endpoint_chains(port_text: str, protocol: str, endpoint_texts: Iterable[str]) -> dict[str, str]:
+    """Return the name of the chain for each endpoint of a service port."""
+    prefix = port_text + protocol
+    return {text: ENDPOINT_PREFIX + name_hash(prefix + text) for text in endpoint_texts}

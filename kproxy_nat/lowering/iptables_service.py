@@ -213,7 +213,7 @@ class ServiceLowering:
     def _balancing_chains(self) -> None:
         """(9) to (11) Choice of an endpoint, and a chain for each."""
         reachable = self.service.endpoints.reachable
-        chains = {e.text: names.endpoint_chain(self.text, self.port.protocol, e.text) for e in reachable}
+        chains = names.endpoint_chains(self.text, self.port.protocol, [e.text for e in reachable])
         if self.service.balances_cluster:
             self._balance(self.cluster_chain, self.service.endpoints.cluster, chains)
         if self.service.balances_local:

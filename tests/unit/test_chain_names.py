@@ -35,7 +35,7 @@ def test_known_services(text: str, protocol: str, expected: str) -> None:
     ],
 )
 def test_known_endpoints(endpoint: str, expected: str) -> None:
-    assert names.endpoint_chain("ns1/svc1:p80", "tcp", endpoint) == expected
+    assert names.endpoint_chains("ns1/svc1:p80", "tcp", [endpoint]) == {endpoint: expected}
 
 
 @given(st.text())
@@ -48,7 +48,8 @@ def test_the_table_is_base32(text: str) -> None:
 
 def test_name_and_protocol_are_joined_without_a_separator() -> None:
     assert names.service_hash("a/b", "tcp") == names.name_hash("a/btcp")
-    assert names.endpoint_chain("a/b", "tcp", "1.2.3.4:5") == "KUBE-SEP-" + names.name_hash("a/btcp1.2.3.4:5")
+    chains = names.endpoint_chains("a/b", "tcp", ["1.2.3.4:5"])
+    assert chains == {"1.2.3.4:5": "KUBE-SEP-" + names.name_hash("a/btcp1.2.3.4:5")}
 
 
 def test_names_fit() -> None:
