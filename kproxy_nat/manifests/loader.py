@@ -25,6 +25,8 @@ from kproxy_nat.model.node import Node
 from kproxy_nat.model.node_validation import validate_config, validate_node
 from kproxy_nat.model.service import Service
 from kproxy_nat.model.service_validation import validate_service
+from kproxy_nat.model.workload_validation import validate_pod, validate_workload
+from kproxy_nat.model.workloads import DaemonSet, Deployment, Pod, ReplicaSet, StatefulSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+WORKLOAD_KINDS: dict[str, Kind] = {
+    "Pod": Kind("v1", Pod, validate_pod, lambda c: c.pods),
+    "Deployment": Kind("apps/v1", Deployment, validate_workload, lambda c: c.workloads),
+    "ReplicaSet": Kind("apps/v1", ReplicaSet, validate_workload, lambda c: c.workloads),
+    "StatefulSet": Kind("apps/v1", StatefulSet, validate_workload, lambda c: c.workloads),
+    "DaemonSet": Kind("apps/v1", DaemonSet, validate_workload, lambda c: c.workloads),
+}
+"""What endpoints are derived from, where the control plane is asked to."""
+
 
 @dataclass(slots=True)
 class Loaded:
@@ -63,8 +74,9 @@ class Loaded:
 
 
 class _Loader:
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, workloads: bool) -> None:
         self.result = Loaded()
+        self.kinds = KINDS | WORKLOAD_KINDS if workloads else KINDS
         self.strict = strict
         self.first_of: dict[tuple[str, str, str], Origin] = {}
 
@@ -77,10 +89,10 @@ class _Loader:
         if header is None:
             return
         name = header.kind or document.listed_kind
-        kind = KINDS.get(name)
+        kind = self.kinds.get(name)
         if not name or (not header.api_version and not document.listed_kind):
             self._refuse_headless(document, name)
-        elif name == "List" or (name.endswith("List") and name.removesuffix("List") in KINDS):
+        elif name == "List" or (name.endswith("List") and name.removesuffix("List") in self.kinds):
             self._refuse_list(document, name)
         elif kind is None or (header.api_version and header.api_version != kind.api_version):
             self._pass_over(document, name, header.api_version)
@@ -112,7 +124,7 @@ class _Loader:
         self.result.problems.append(Problem(Code.WRONG_TYPE, message, location=location, subject=name))
 
     def _pass_over(self, document: Document, name: str, api_version: str) -> None:
-        known = KINDS.get(name)
+        known = self.kinds.get(name)
         name = readable(name)
         self.result.passed_over[name] += 1
         if (
@@ -163,9 +175,13 @@ class _Loader:
         return False
 
 
-def load_texts(texts: Iterable[SourceText], *, strict: bool = False) -> Loaded:
-    """Read all objects in ``texts``; with ``strict``, kinds that are passed over are errors."""
-    loader = _Loader(strict=strict)
+def load_texts(texts: Iterable[SourceText], *, strict: bool = False, workloads: bool = False) -> Loaded:
+    """Read all objects in ``texts``.
+
+    With ``strict``, kinds that are passed over are errors; with ``workloads``, Pods and what makes them are
+    read, too.
+    """
+    loader = _Loader(strict=strict, workloads=workloads)
     problems = loader.result.problems
     for text in texts:
         empty = True

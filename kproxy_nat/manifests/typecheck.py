@@ -118,6 +118,8 @@ def _fits(data: Any, wanted: inspect.Type) -> bool:
     if isinstance(wanted, inspect.IntType):
         whole = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
         return whole and not isinstance(data, bool)
+    if isinstance(wanted, inspect.FloatType):
+        return isinstance(data, float)
     if isinstance(wanted, inspect.NoneType):
         return data is None
     return True
@@ -138,6 +140,7 @@ def describe_type(wanted: inspect.Type) -> str:
         inspect.StrType: "a text",
         inspect.BoolType: "true or false",
         inspect.IntType: "a whole number",
+        inspect.FloatType: "a fraction",
         inspect.NoneType: "nothing",
     }
     return words.get(type(wanted), "another type")

@@ -9,6 +9,7 @@ from kproxy_nat.model.config import KubeProxyConfiguration
 from kproxy_nat.model.endpoints import Endpoints, EndpointSlice
 from kproxy_nat.model.node import Node
 from kproxy_nat.model.service import Service
+from kproxy_nat.model.workloads import Pod, Workload
 
 
 @dataclass(slots=True)
@@ -19,4 +20,6 @@ class Cluster:
     slices: list[Sourced[EndpointSlice]] = field(default_factory=list)
     endpoints: list[Sourced[Endpoints]] = field(default_factory=list)
     nodes: list[Sourced[Node]] = field(default_factory=list)
+    pods: list[Sourced[Pod]] = field(default_factory=list)
+    workloads: list[Sourced[Workload]] = field(default_factory=list)
     configs: list[Sourced[KubeProxyConfiguration]] = field(default_factory=list)

@@ -9,6 +9,7 @@ MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 HEADLESS_SERVICE_LABEL = "service.kubernetes.io/headless"
 SKIP_MIRROR_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
+SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 MIRRORING_CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 
 
@@ -39,6 +40,14 @@ class EndpointHints(ApiStruct, frozen=True, gc=False):
     for_nodes: list[ForNode] | None = None
 
 
+class TargetRef(ApiStruct, frozen=True, gc=False):
+    """``targetRef`` of an endpoint: the object behind it, a Pod."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
 class SliceEndpoint(ApiStruct, frozen=True, gc=False):
     """One entry of ``endpoints``. A proxy uses the first address only."""
 
@@ -46,6 +55,9 @@ class SliceEndpoint(ApiStruct, frozen=True, gc=False):
     conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
     hints: EndpointHints | None = None
+    zone: str | None = None
+    hostname: str | None = None
+    target_ref: TargetRef | None = None
 
 
 class SlicePort(ApiStruct, frozen=True, gc=False):
@@ -54,6 +66,7 @@ class SlicePort(ApiStruct, frozen=True, gc=False):
     name: str = ""
     port: int | None = None
     protocol: str = "TCP"
+    app_protocol: str | None = None
 
 
 class EndpointSlice(ApiStruct, frozen=True, gc=False):
@@ -83,6 +96,7 @@ class EndpointsPort(ApiStruct, frozen=True, gc=False):
     port: int
     name: str = ""
     protocol: str = "TCP"
+    app_protocol: str | None = None
 
 
 class EndpointSubset(ApiStruct, frozen=True, gc=False):

@@ -23,10 +23,19 @@ class NodeAddress(ApiStruct, frozen=True, gc=False):
     address: str
 
 
+class NodeCondition(ApiStruct, frozen=True, gc=False):
+    """One entry of ``status.conditions``."""
+
+    type: str
+    status: str = ""
+
+
 class NodeStatus(ApiStruct, frozen=True, gc=False):
     """``status``."""
 
     addresses: list[NodeAddress] = []
+    allocatable: dict[str, str | int | float] = {}
+    conditions: list[NodeCondition] = []
 
 
 class Node(ApiStruct, frozen=True, gc=False):

@@ -18,6 +18,7 @@ class ServicePortSpec(ApiStruct, frozen=True, gc=False):
     protocol: str = "TCP"
     target_port: int | str | None = None
     node_port: int = 0
+    app_protocol: str | None = None
 
 
 class ClientIpConfig(ApiStruct, frozen=True, gc=False):
@@ -48,6 +49,10 @@ class ServiceSpec(ApiStruct, frozen=True, gc=False):
     internal_traffic_policy: str = "Cluster"
     external_traffic_policy: str = "Cluster"
     health_check_node_port: int = 0
+    ip_family_policy: str = ""
+    publish_not_ready_addresses: bool = False
+    traffic_distribution: str = ""
+    allocate_load_balancer_node_ports: bool = True
 
 
 class LoadBalancerIngress(ApiStruct, frozen=True, gc=False):

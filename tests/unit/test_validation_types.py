@@ -20,6 +20,7 @@ from kproxy_nat.manifests.sources import SourceText
 BY_TYPE: dict[type, list[object]] = {
     inspect.StrType: ["TEXT"],
     inspect.IntType: [7],
+    inspect.FloatType: [7.5],
     inspect.BoolType: [True],
     inspect.NoneType: [],
     inspect.StructType: [{}],
