@@ -78,7 +78,9 @@ def _mirror(endpoints: Endpoints) -> Iterator[EndpointSlice]:
     meta = endpoints.metadata
     labels = {**meta.labels, SERVICE_NAME_LABEL: meta.name, MANAGED_BY_LABEL: MIRRORING_CONTROLLER}
     for position, subset in enumerate(endpoints.subsets or ()):
-        ports = [SlicePort(port.name, port.port, port.protocol) for port in subset.ports or ()]
+        ports = [
+            SlicePort(port.name, port.port, port.protocol, port.app_protocol) for port in subset.ports or ()
+        ]
         for family, mirrored in _by_family(subset).items():
             name = f"{meta.name}-{position}-{family.lower()}"
             yield EndpointSlice(ObjectMeta(name, meta.namespace, labels), family, mirrored, ports)

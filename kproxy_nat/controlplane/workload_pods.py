@@ -1,0 +1,133 @@
+"""Which Pods a workload makes: their names and labels, and which are in the input already.
+
+A cluster draws the last letters of a Pod's name at random. Here they are a hash of the workload and the Pod's
+index in it (for a DaemonSet: the Node's name), so that scaling a workload renames none of its Pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kproxy_nat.controlplane.pools import stable_hash
+from kproxy_nat.model.base import Sourced
+from kproxy_nat.model.workloads import OwnerReference, Pod, Workload
+
+TEMPLATE_HASH_LABEL = "pod-template-hash"
+STATEFULSET_POD_LABEL = "statefulset.kubernetes.io/pod-name"
+POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
+
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of generated names: none that could form words or be misread."""
+
+_SUFFIX_LENGTH = 5
+_LONGEST_BASE = 63 - _SUFFIX_LENGTH
+
+WorkloadKey = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+
+class PodDraft(NamedTuple):
+    """A Pod to be made: its name, and the Node that it must be on, if it must."""
+
+    name: str
+    node_name: str = ""
+    ordinal: int = 0
+
+
+def generated_name(base: str, key: str, taken: Iterable[str] = ()) -> str:
+    """Return ``base-xxxxx``, with letters that depend on ``key`` alone, unless that name is taken."""
+    prefix = f"{base}-"[:_LONGEST_BASE]
+    attempt = 0
+    while (name := prefix + _suffix(f"{key}/{attempt}" if attempt else key)) in taken:
+        attempt += 1
+    return name
+
+
+def _suffix(key: str) -> str:
+    number = stable_hash(key) & 0xFFFFFFFFFFFF
+    letters = ""
+    for _ in range(_SUFFIX_LENGTH):
+        number, digit = divmod(number, len(_SUFFIX_LETTERS))
+        letters += _SUFFIX_LETTERS[digit]
+    return letters
+
+
+def workload_key(workload: Workload) -> WorkloadKey:
+    """Return what identifies ``workload``."""
+    return workload.kind, workload.metadata.namespace, workload.metadata.name
+
+
+def makers(workloads: Sequence[Sourced[Workload]], pods: Iterable[Sourced[Pod]]) -> list[Sourced[Workload]]:
+    """Return the workloads that have yet to make their Pods, by namespace, kind and name.
+
+    Those with Pods in the input have made them; a ReplicaSet leaves it to its Deployment.
+    """
+    by_key = {workload_key(source.value): source.value for source in workloads}
+    busy: set[WorkloadKey] = set()
+    for pod in pods:
+        busy.update(_owners(pod.value, by_key))
+    idle = [
+        source
+        for source in workloads
+        if workload_key(source.value) not in busy and not _is_managed(source.value, by_key)
+    ]
+    return sorted(idle, key=lambda s: (s.value.metadata.namespace, s.value.kind, s.value.metadata.name))
+
+
+def _owners(pod: Pod, workloads: dict[WorkloadKey, Workload]) -> Iterator[WorkloadKey]:
+    """Yield the workloads that a Pod comes from: its owner, and the Deployment that owns that."""
+    namespace = pod.metadata.namespace
+    for reference in pod.metadata.owner_references:
+        key = (reference.kind, namespace, reference.name)
+        yield key
+        if reference.kind != "ReplicaSet":
+            continue
+        if key in workloads:
+            yield from _references(workloads[key])
+        template_hash = pod.metadata.labels.get(TEMPLATE_HASH_LABEL)
+        if template_hash and reference.name.endswith(f"-{template_hash}"):
+            yield "Deployment", namespace, reference.name.removesuffix(f"-{template_hash}")
+
+
+def _references(workload: Workload) -> Iterator[WorkloadKey]:
+    for reference in workload.metadata.owner_references:
+        yield reference.kind, workload.metadata.namespace, reference.name
+
+
+def _is_managed(workload: Workload, workloads: dict[WorkloadKey, Workload]) -> bool:
+    return any(key in workloads for key in _references(workload))
+
+
+def drafts(workload: Workload, node_names: Sequence[str], taken: set[str]) -> Iterator[PodDraft]:
+    """Yield the Pods that ``workload`` makes; ``taken`` holds the names that the namespace's Pods have.
+
+    A Pod of the name that a StatefulSet would use is taken for one of its own.
+    """
+    name = workload.metadata.name
+    key = "/".join(workload_key(workload))
+    if workload.kind == "DaemonSet":
+        for node in node_names:
+            yield PodDraft(generated_name(name, f"{key}/{node}", taken), node)
+    elif workload.kind == "StatefulSet":
+        start = workload.spec.ordinals.start
+        for index in range(start, start + workload.spec.replicas):
+            if f"{name}-{index}" not in taken:
+                yield PodDraft(f"{name}-{index}", workload.spec.template.spec.node_name, index)
+    else:
+        for index in range(workload.spec.replicas):
+            pod_name = generated_name(name, f"{key}/{index}", taken)
+            yield PodDraft(pod_name, workload.spec.template.spec.node_name, index)
+
+
+def labels_of(workload: Workload, draft: PodDraft) -> dict[str, str]:
+    """Return the labels of a Pod that ``workload`` makes."""
+    labels = workload.spec.template.metadata.labels
+    if workload.kind != "StatefulSet":
+        return labels
+    return {**labels, STATEFULSET_POD_LABEL: draft.name, POD_INDEX_LABEL: str(draft.ordinal)}
+
+
+def owner_reference(workload: Workload) -> OwnerReference:
+    """Return what a Pod says of the workload that made it."""
+    return OwnerReference(workload.kind, workload.metadata.name, "apps/v1", controller=True)
