@@ -5,24 +5,29 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from kproxy_nat.cli.controlplane_options import controlplane_from, controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.manifests import load_cluster
 from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.controlplane.assumptions import Assumption
+from kproxy_nat.controlplane.node_networks import AssumedOrigin
 from kproxy_nat.formats.iptables_render import render_restore, render_save
-from kproxy_nat.formats.ruleset_json import render_json
+from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
 from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
 from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN
+from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.explain import explain
-from kproxy_nat.proxy.options import doubts, resolve_options
+from kproxy_nat.proxy.options import Overrides, doubts, resolve_options
 from kproxy_nat.proxy.view import NodeView, build_view
 
 FILE_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
@@ -67,6 +72,7 @@ JSON_NAME = "ruleset.json"
     help="Refuse inputs larger than this.",
 )
 @rule_options
+@controlplane_options
 @verbosity_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -90,12 +96,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.BadParameter("standard input can be read once", param_hint="'--config'")
     with _gc_paused():
         families = _families(params)
-        views = _views(params, reporter)
+        views, assumptions = _views(params, reporter)
         chosen = [view for view in views if view.family in families]
         reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
-        _write(_render(chosen, params["form"]), params, reporter)
+        _write(_render(chosen, params["form"], assumptions), params, reporter)
 
 
 @contextmanager
@@ -122,10 +128,11 @@ def _is_directory(output: str | None) -> bool:
     return output is not None and (output.endswith("/") or Path(output).is_dir())
 
 
-def _views(params: dict[str, Any], reporter: Reporter) -> list[NodeView]:
-    """Load and check the input, and return the node's view in both families."""
+def _views(params: dict[str, Any], reporter: Reporter) -> tuple[list[NodeView], list[Assumption]]:
+    """Load and check the input; return the node's view in both families, and what was assumed."""
     overrides = overrides_from(params)
-    cluster = load_cluster(
+    controlplane = controlplane_from(params)
+    cluster, assumptions = load_cluster(
         params["sources"],
         reporter,
         config=params["config"],
@@ -134,14 +141,25 @@ def _views(params: dict[str, Any], reporter: Reporter) -> list[NodeView]:
         exclude_errors=params["on_error"] == "exclude",
         max_bytes=params["max_input_mib"] << 20,
         mode=params["mode"],
+        controlplane=controlplane,
     )
+    overrides = _choose_assumed_node(overrides, cluster, reporter)
     options = resolve_options(cluster, overrides)
     reporter.report(doubts(cluster, options, overrides))
     views = [build_view(cluster, options, family) for family in IpFamily]
     if reporter.verbose:
         for sentence in explain(cluster, views):
             reporter.explain(sentence)
-    return views
+    return views, assumptions
+
+
+def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:
+    """Take the first of the Nodes where all are assumed: nobody could have named one."""
+    assumed = [node.value.metadata.name for node in cluster.nodes if isinstance(node.origin, AssumedOrigin)]
+    if overrides.node_name or not assumed or len(assumed) < len(cluster.nodes):
+        return overrides
+    reporter.note(f"rules are the view of {assumed[0]}, the first assumed Node; --node chooses another")
+    return replace(overrides, node_name=assumed[0])
 
 
 def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView], reporter: Reporter) -> None:
@@ -154,10 +172,11 @@ def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView],
             )
 
 
-def _render(views: Sequence[NodeView], form: str) -> dict[str, str]:
+def _render(views: Sequence[NodeView], form: str, assumptions: Sequence[Assumption]) -> dict[str, str]:
     """Return the text of each file, by file name."""
     if form == "json":
-        return {JSON_NAME: render_json(lower_to_ruleset(view) for view in views)}
+        listed = [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]
+        return {JSON_NAME: render_json([lower_to_ruleset(view) for view in views], listed)}
     if form == "restore":
         return {FILE_NAMES[view.family]: render_restore(lower_to_transaction(view)) for view in views}
     return {FILE_NAMES[view.family]: render_save(lower_to_ruleset(view)) for view in views}

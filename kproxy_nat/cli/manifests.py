@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.controlplane.assumptions import Assumption
+from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
 from kproxy_nat.manifests.loader import Loaded, load_texts
@@ -40,13 +42,16 @@ def load_cluster(
     exclude_errors: bool,
     max_bytes: int,
     mode: str | None,
-) -> Cluster:
-    """Read the sources into a cluster, reporting warnings.
+    controlplane: ControlPlaneOptions | None,
+) -> tuple[Cluster, list[Assumption]]:
+    """Read the sources into a cluster, completed if so asked, reporting warnings and assumptions.
 
     Raises:
         InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
     """
-    loaded = _load(sources, recursive=recursive, strict=strict, max_bytes=max_bytes)
+    workloads = controlplane is not None
+    loaded = _load(sources, recursive=recursive, strict=strict, max_bytes=max_bytes, workloads=workloads)
+    assumptions = _complete(loaded, controlplane) if controlplane else []
     if config is not None:
         _replace_config(loaded, config, max_bytes)
     loaded.problems.extend(_mode_problems(loaded.cluster, mode))
@@ -63,7 +68,15 @@ def load_cluster(
     if loaded.passed_over:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(loaded.passed_over.items()))
         reporter.note(f"passed over {_count(loaded.passed_over.total(), 'object')} of other kinds ({kinds})")
-    return loaded.cluster
+    for assumption in assumptions:
+        reporter.note(f"assumed: {assumption.subject}: {assumption.text}")
+    return loaded.cluster, assumptions
+
+
+def _complete(loaded: Loaded, options: ControlPlaneOptions) -> list[Assumption]:
+    derivation = complete_cluster(loaded.cluster, options)
+    loaded.problems.extend(derivation.problems)
+    return derivation.assumptions
 
 
 def _cannot_be_left_out(problem: Problem) -> bool:
@@ -78,9 +91,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _load(sources: Sequence[str], *, recursive: bool, strict: bool, max_bytes: int) -> Loaded:
+def _load(
+    sources: Sequence[str], *, recursive: bool, strict: bool, max_bytes: int, workloads: bool = False
+) -> Loaded:
     reading = read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
-    loaded = load_texts(reading.texts, strict=strict)
+    loaded = load_texts(reading.texts, strict=strict, workloads=workloads)
     loaded.problems[:0] = reading.problems
     return loaded
 
@@ -126,7 +141,7 @@ def _without_cluster_ip(cluster: Cluster) -> list[Problem]:
             Severity.WARNING,
             LazyLocation(service.origin, ("spec",)),
             f"Service {service.value.metadata.namespace}/{service.value.metadata.name}",
-            "a cluster allocates one; write it in the manifest, or take the Service from kubectl get -o yaml",
+            "a cluster allocates one: write it in the manifest, or let --controlplane auto assume one",
         )
         for service in cluster.services
         if _lacks_cluster_ip(service.value)

@@ -6,7 +6,7 @@ may be added within a version; nothing is renamed or removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -52,17 +52,27 @@ class JsonRuleset(msgspec.Struct):
     tables: list[JsonTable]
 
 
-class JsonDocument(msgspec.Struct):
-    """The whole: one rule set for each family."""
+class JsonAssumption(msgspec.Struct):
+    """Something that the input leaves open and its maker assumed; rules depend on it."""
+
+    subject: str
+    text: str
+    source: str
+    line: int
+
+
+class JsonDocument(msgspec.Struct, omit_defaults=True):
+    """The whole: one rule set for each family, and what was assumed to make them."""
 
     format: str
     version: int
     rulesets: list[JsonRuleset]
+    assumptions: list[JsonAssumption] = []
 
 
-def render_json(rulesets: Iterable[Ruleset]) -> str:
+def render_json(rulesets: Iterable[Ruleset], assumptions: Sequence[JsonAssumption] = ()) -> str:
     """Return the rule sets as indented JSON, with a line feed at the end."""
-    document = JsonDocument(FORMAT, VERSION, [_ruleset(ruleset) for ruleset in rulesets])
+    document = JsonDocument(FORMAT, VERSION, [_ruleset(r) for r in rulesets], list(assumptions))
     return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
 
 

@@ -1,0 +1,98 @@
+"""The options of the control plane: what may be assumed where manifests leave something open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kproxy_nat.cli.options import CidrType, CommaList
+from kproxy_nat.controlplane.allocation import AllocationOptions
+from kproxy_nat.controlplane.completion import ControlPlaneOptions
+from kproxy_nat.controlplane.node_networks import MAX_ASSUMED_NODES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PortRangeType(click.ParamType[tuple[int, int]]):
+    """A range of ports, ``30000-32767``."""
+
+    name = "low-high"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Parse the value."""
+        low, dash, high = str(value).partition("-")
+        if not (dash and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) <= 65535):
+            self.fail(f"{value!r} is not a range of ports such as 30000-32767", param, ctx)
+        return int(low), int(high)
+
+
+def controlplane_options(command: F) -> F:
+    """Add the control plane's options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--controlplane",
+        type=click.Choice(["auto", "off"]),
+        default="off",
+        show_default=True,
+        help="auto: assume addresses, Pods and slices where the manifests leave them open, and say so.",
+    ),
+    click.option(
+        "--service-cidr",
+        "service_cidrs",
+        type=CommaList(CidrType()),
+        multiple=True,
+        help="Where cluster IPs come from. Default: 10.96.0.0/12,fd00:10:96::/112.",
+    ),
+    click.option(
+        "--node-port-range", type=PortRangeType(), help="Where node ports come from. Default: 30000-32767."
+    ),
+    click.option(
+        "--load-balancer-pool",
+        "load_balancer_pools",
+        type=CommaList(CidrType()),
+        multiple=True,
+        help="Where load balancer addresses come from. Default: none are assumed.",
+    ),
+    click.option(
+        "--assume-nodes",
+        type=click.IntRange(1, MAX_ASSUMED_NODES),
+        help="How many Nodes to assume for Pods where the input has none. Default: 2.",
+    ),
+]
+
+
+def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
+    """Return what may be assumed; ``None`` for nothing.
+
+    Raises:
+        click.BadParameter: an option is given that only the control plane uses, and it is off.
+    """
+    service_cidrs = [cidr for cidrs in params["service_cidrs"] for cidr in cidrs]
+    pools = [cidr for cidrs in params["load_balancer_pools"] for cidr in cidrs]
+    given = {
+        "--service-cidr": service_cidrs,
+        "--node-port-range": params["node_port_range"],
+        "--load-balancer-pool": pools,
+        "--assume-nodes": params["assume_nodes"],
+    }
+    if params["controlplane"] == "off":
+        for option, value in given.items():
+            if value:
+                raise click.BadParameter("it goes with --controlplane auto", param_hint=f"'{option}'")
+        return None
+    defaults = AllocationOptions()
+    allocation = AllocationOptions(
+        tuple(service_cidrs) or defaults.service_cidrs,
+        params["node_port_range"] or defaults.node_port_range,
+        tuple(pools),
+    )
+    return ControlPlaneOptions(allocation, params["assume_nodes"] or ControlPlaneOptions().assume_nodes)
