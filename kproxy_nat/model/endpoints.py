@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kproxy_nat.model.base import ApiStruct, ObjectMeta
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -55,6 +57,11 @@ class SliceEndpoint(ApiStruct, frozen=True, gc=False):
     conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
     hints: EndpointHints | None = None
+
+
+class PodEndpoint(SliceEndpoint, frozen=True, gc=False):
+    """An endpoint made from a Pod, with what no proxy looks at and is therefore not read from manifests."""
+
     zone: str | None = None
     hostname: str | None = None
     target_ref: TargetRef | None = None
@@ -74,7 +81,7 @@ class EndpointSlice(ApiStruct, frozen=True, gc=False):
 
     metadata: ObjectMeta
     address_type: str
-    endpoints: list[SliceEndpoint] | None = None
+    endpoints: Sequence[SliceEndpoint] | None = None
     ports: list[SlicePort] | None = None
 
     @property

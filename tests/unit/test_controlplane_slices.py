@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kproxy_nat.errors import Code, Problem, Severity
-from kproxy_nat.model.endpoints import EndpointConditions, EndpointSlice, SliceEndpoint, SlicePort, TargetRef
+from kproxy_nat.model.endpoints import EndpointConditions, EndpointSlice, PodEndpoint, SlicePort, TargetRef
 from tests.controlplane.builders import Manifest, node, pod, service, slices_from
 
 N1 = node("n1", zone="a")
@@ -25,10 +25,10 @@ def only_slice(*manifests: Manifest) -> EndpointSlice:
     return made
 
 
-def only_endpoint(*manifests: Manifest) -> SliceEndpoint:
-    endpoints = only_slice(*manifests).endpoints or []
-    assert len(endpoints) == 1
-    return endpoints[0]
+def only_endpoint(*manifests: Manifest) -> PodEndpoint:
+    (endpoint,) = only_slice(*manifests).endpoints or ()
+    assert isinstance(endpoint, PodEndpoint)
+    return endpoint
 
 
 def addresses(*manifests: Manifest) -> list[str]:
@@ -96,7 +96,8 @@ def test_terminating_pods_are_included() -> None:
 def test_hostnetwork_pods_are_no_special_case_and_may_share_an_address() -> None:
     pods = [pod(name, "192.0.2.10", "n1", hostNetwork=True) for name in ("b", "a")]
     made = only_slice(*pods, service())
-    assert [e.target_ref.name for e in made.endpoints or () if e.target_ref] == ["a", "b"]
+    references = [e.target_ref for e in made.endpoints or () if isinstance(e, PodEndpoint)]
+    assert [reference.name for reference in references if reference] == ["a", "b"]
 
 
 # --- 11.1 target ports
