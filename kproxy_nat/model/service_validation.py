@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kproxy_nat.errors import Code
 from kproxy_nat.model.checks import (
@@ -18,7 +18,7 @@ from kproxy_nat.model.checks import (
 )
 from kproxy_nat.model.finding import Finding
 from kproxy_nat.model.names import readable
-from kproxy_nat.model.service import HEADLESS, Service, ServiceSpec
+from kproxy_nat.model.service import HEADLESS, Service, ServicePortSpec, ServiceSpec
 from kproxy_nat.net.addresses import AddressError, IpFamily, family_of, parse_address
 
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "")
@@ -41,7 +41,19 @@ def validate_service(service: Service) -> Iterator[Finding]:
     yield from _check_external(service)
 
 
+def _is_plain_single_stack(spec: ServiceSpec) -> bool:
+    """Tell, quickly, a Service with one consistent IPv4 address: nearly all are."""
+    return (
+        spec.cluster_ips == [spec.cluster_ip]
+        and spec.ip_families == [IpFamily.IPV4]
+        and ":" not in spec.cluster_ip
+        and not check_address(spec.cluster_ip, ("spec", "clusterIP"))
+    )
+
+
 def _check_cluster_ips(spec: ServiceSpec) -> Iterator[Finding]:
+    if _is_plain_single_stack(spec):
+        return
     for position, family in enumerate(spec.ip_families):
         yield from check_choice(family, FAMILIES, ("spec", "ipFamilies", position))
     if len(set(spec.ip_families)) < len(spec.ip_families):
@@ -95,7 +107,6 @@ def _check_ports(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(
             Code.MISSING_FIELD, ("spec", "ports"), "spec.ports is missing or empty", "give the Service a port"
         )
-    seen: set[tuple[str, object, object]] = set()
     for position, port in enumerate(spec.ports):
         path = ("spec", "ports", position)
         yield from check_port(port.port, (*path, "port"))
@@ -103,13 +114,19 @@ def _check_ports(spec: ServiceSpec) -> Iterator[Finding]:
             yield from check_port(port.node_port, (*path, "nodePort"), "nodePort")
         yield from check_choice(port.protocol, PROTOCOLS, (*path, "protocol"))
         yield from check_port_name(port.name, (*path, "name"))
-        if not port.name and len(spec.ports) > 1:
-            yield Finding(
-                Code.MISSING_FIELD,
-                path,
-                "a port has no name, though there are several",
-                "name each port: endpoints are joined to Service ports by name",
-            )
+    if len(spec.ports) > 1:
+        yield from _check_several_ports(spec.ports)
+
+
+def _check_several_ports(ports: Sequence[ServicePortSpec]) -> Iterator[Finding]:
+    """Check that each port has a name of its own, and no two are the same."""
+    seen: set[tuple[str, object, object]] = set()
+    for position, port in enumerate(ports):
+        path = ("spec", "ports", position)
+        if not port.name:
+            message = "a port has no name, though there are several"
+            hint = "name each port: endpoints are joined to Service ports by name"
+            yield Finding(Code.MISSING_FIELD, path, message, hint)
         for what, key in (
             ("name", (port.name, None)),
             ("port", (port.port, port.protocol)),

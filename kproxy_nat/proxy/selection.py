@@ -63,7 +63,7 @@ def select_endpoints(port: ServicePort, endpoints: list[Endpoint], node_name: st
 def topology_of(endpoints: list[Endpoint], node_name: str, zone: str) -> Topology:
     """Decide how hints apply: all ready endpoints must carry them, and one must name this node or zone."""
     ready = [e for e in endpoints if e.ready]
-    if not ready:
+    if not ready or not (ready[0].node_hints or ready[0].zone_hints):
         return Topology.NONE
     if all(e.node_hints for e in ready) and any(node_name in e.node_hints for e in ready):
         return Topology.SAME_NODE
