@@ -236,7 +236,7 @@ class ServiceLowering:
             Rule(comment + _one_in(remaining), (Jump(target),), self.origin)
             for remaining, target, comment in zip(range(len(targets), 0, -1), targets, comments, strict=True)
         ]
-        self.out.nat_commands([DeclareChain(chain)], [AppendRule(chain, rule) for rule in rules])
+        self.out.nat_commands((DeclareChain(chain),), [AppendRule(chain, rule) for rule in rules])
 
     def _recent(self, name: str, operation: str) -> Recent:
         mask = _RECENT_MASK[self.view.family]
@@ -249,14 +249,15 @@ class ServiceLowering:
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
         transport = _any_port(self.port.protocol)
         matches = comment + transport
+        origin, affinity = self.origin, self.port.affinity_seconds
         rules: list[AppendRule] = []
-        for endpoint in endpoints:
-            chain = chains[endpoint.text]
-            if self.port.affinity_seconds:
+        add = rules.append
+        for endpoint, chain in zip(endpoints, chains.values(), strict=True):
+            if affinity:
                 matches = (*comment, self._recent(chain, "set"), *transport)
-            hairpin = Rule((*comment, Source(endpoint.address)), _MARK, self.origin)
-            dnat = Rule(matches, (Dnat(endpoint.address, endpoint.port),), self.origin)
-            rules += (AppendRule(chain, hairpin), AppendRule(chain, dnat))
+            address = endpoint.address
+            add(AppendRule(chain, Rule((*comment, Source(address)), _MARK, origin)))
+            add(AppendRule(chain, Rule(matches, (Dnat(address, endpoint.port),), origin)))
         self.out.nat_commands(map(DeclareChain, chains.values()), rules)
 
 
