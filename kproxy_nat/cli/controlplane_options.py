@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kproxy_nat.cli.options import CidrType, CommaList
+from kproxy_nat.cli.options import CidrType, CommaList, flatten
 from kproxy_nat.controlplane.allocation import AllocationOptions
 from kproxy_nat.controlplane.completion import ControlPlaneOptions
 from kproxy_nat.controlplane.node_networks import MAX_ASSUMED_NODES
@@ -76,8 +76,8 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
     Raises:
         click.BadParameter: an option is given that only the control plane uses, and it is off.
     """
-    service_cidrs = [cidr for cidrs in params["service_cidrs"] for cidr in cidrs]
-    pools = [cidr for cidrs in params["load_balancer_pools"] for cidr in cidrs]
+    service_cidrs = flatten(params["service_cidrs"])
+    pools = flatten(params["load_balancer_pools"])
     given = {
         "--service-cidr": service_cidrs,
         "--node-port-range": params["node_port_range"],

@@ -9,8 +9,9 @@ import click
 
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.model.names import INTERFACE_RULE, is_dns_subdomain, is_interface_name
+from kproxy_nat.model.node_validation import PRIMARY
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address, parse_cidr
-from kproxy_nat.proxy.options import PRIMARY_ADDRESSES, Overrides
+from kproxy_nat.proxy.options import Overrides
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ class CidrType(click.ParamType[Cidr]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cidr:
         """Parse the value."""
-        if self.primary and value == PRIMARY_ADDRESSES:
+        if self.primary and value == PRIMARY:
             return Cidr(value)
         try:
             return parse_cidr(value)
@@ -194,20 +195,20 @@ def overrides_from(params: dict[str, Any]) -> Overrides:
     Raises:
         click.BadParameter: options contradict each other.
     """
-    cluster_cidrs = _flatten(params["cluster_cidrs"])
+    cluster_cidrs = flatten(params["cluster_cidrs"])
     families = [family_of(cidr) for cidr in cluster_cidrs]
     if len(set(families)) < len(families):
         raise click.BadParameter("give at most one network of each family", param_hint="'--cluster-cidr'")
-    node_port_addresses = _flatten(params["node_port_addresses"])
-    if PRIMARY_ADDRESSES in node_port_addresses and len(node_port_addresses) > 1:
+    node_port_addresses = flatten(params["node_port_addresses"])
+    if PRIMARY in node_port_addresses and len(node_port_addresses) > 1:
         raise click.BadParameter(
             "'primary' cannot be mixed with networks", param_hint="'--node-port-addresses'"
         )
     return Overrides(
         node_name=params["node_name"],
         zone=params["zone"],
-        node_ips=_flatten(params["node_ips"]),
-        local_addresses=_flatten(params["local_addresses"]),
+        node_ips=flatten(params["node_ips"]),
+        local_addresses=flatten(params["local_addresses"]),
         cluster_cidrs=cluster_cidrs,
         detect_local_mode=params["detect_local_mode"],
         bridge_interface=params["bridge_interface"],
@@ -220,5 +221,6 @@ def overrides_from(params: dict[str, Any]) -> Overrides:
     )
 
 
-def _flatten(lists: tuple[list[Any], ...]) -> list[Any]:
+def flatten(lists: tuple[list[Any], ...]) -> list[Any]:
+    """Return the items of a list option that may be repeated, in order."""
     return [item for items in lists for item in items]

@@ -61,10 +61,6 @@ class _Module:
     pieces: list[tuple[int, int]] = field(default_factory=list)
     implicit: bool = False
 
-    def add_piece(self, start: int, end: int) -> None:
-        """Add a stretch of the line, joining it to the one that it follows directly."""
-        self.pieces.append((start, end))
-
     def text(self, line: str) -> str:
         """Return the words of this module as they stand in ``line``."""
         merged: list[tuple[int, int]] = []
@@ -155,7 +151,7 @@ class _RuleParser:
     def _module(self, word: Word) -> _Module:
         name = self._next("a name", after=word)
         module = _Module(name.value)
-        module.add_piece(word.start, name.end)
+        module.pieces.append((word.start, name.end))
         return module
 
     def _match(self, word: Word) -> None:
@@ -175,7 +171,7 @@ class _RuleParser:
         module = self._owner(word._replace(value=name))
         values = [word._replace(value=value)] if equals else self._values(word)
         module.options.append(Option(name, negated, tuple(value.value for value in values)))
-        module.add_piece(start.start, values[-1].end if values else word.end)
+        module.pieces.append((start.start, values[-1].end if values else word.end))
 
     def _owner(self, word: Word) -> _Module:
         """Return the module that an option belongs to, loading the protocol's own where iptables does."""

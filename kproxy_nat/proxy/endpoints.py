@@ -73,7 +73,7 @@ def _add_endpoints(
         if not source.addresses:
             continue
         address = parse_address(source.addresses[0])
-        text = f"{address}:{port}" if ":" not in address else join_host_port(address, port)
+        text = join_host_port(address, port)
         conditions = source.conditions
         if text in by_text and conditions.terminating is True:
             continue

@@ -29,7 +29,6 @@ from kproxy_nat.net.addresses import (
 LOOPBACK = {IpFamily.IPV4: Address("127.0.0.1"), IpFamily.IPV6: Address("::1")}
 EVERYTHING = {IpFamily.IPV4: Cidr("0.0.0.0/0"), IpFamily.IPV6: Cidr("::/0")}
 DEFAULT_MASQUERADE_BIT = 14
-PRIMARY_ADDRESSES = PRIMARY
 
 T = TypeVar("T")
 
