@@ -65,6 +65,28 @@ class Code(enum.StrEnum):
     RULES_SYNTAX = "KPN401"
     RULES_UNFINISHED = "KPN402"
     RULES_UNKNOWN_CHAIN = "KPN403"
+    NAMESPACE_NOT_FOUND = "KPN501"
+    NOT_PERMITTED = "KPN502"
+    HOST_NOT_NAMED = "KPN503"
+    TOOL_MISSING = "KPN504"
+    RULES_REFUSED = "KPN505"
+    XTABLES_LOCKED = "KPN506"
+    APPLY_UNDER_WAY = "KPN507"
+    STATE_UNUSABLE = "KPN508"
+    PLAN_INVALID = "KPN509"
+    PLAN_OUTDATED = "KPN510"
+    NOT_AS_APPLIED = "KPN511"
+    NOT_RESTORED = "KPN512"
+    NOT_CONFIRMED = "KPN513"
+    RECOVERED = "KPN514"
+    CHAIN_IN_USE = "KPN515"
+    OTHER_VARIANT_LOADED = "KPN516"
+    OTHER_PROXY = "KPN517"
+    NOTHING_APPLIED = "KPN518"
+    SYSCTL_FAILED = "KPN519"
+    CONNTRACK_FAILED = "KPN520"
+    KERNEL_FEATURE_MISSING = "KPN521"
+    KNOWN_FAULT = "KPN522"
 
 
 class Severity(enum.StrEnum):
@@ -180,6 +202,18 @@ class InvalidInputError(KproxyNatError):
     """Manifests, rules or options that cannot be compiled; all their problems at once."""
 
     exit_status = 3
+
+
+class ApplyError(KproxyNatError):
+    """The rules could not be applied; everything is as it was before."""
+
+    exit_status = 5
+
+
+class NotRestoredError(KproxyNatError):
+    """The rules could not be applied, and what was there before could not be brought back."""
+
+    exit_status = 6
 
 
 class OutputError(KproxyNatError):

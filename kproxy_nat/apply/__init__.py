@@ -1,0 +1,1 @@
+"""Rules brought into network namespaces: plan, transaction, verification, roll-back."""

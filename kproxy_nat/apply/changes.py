@@ -1,0 +1,46 @@
+"""What is to be done to the rules of a namespace, chain by chain.
+
+Rules are lines of text here, as ``iptables-save`` prints them: lines that are the same bytes are the same
+rule, whoever wrote them, and a rule set of 400,000 lines is compared without parsing one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kproxy_nat.net.addresses import IpFamily
+
+Lines = tuple[str, ...]
+"""Rules in the form of iptables-save, ``-A CHAIN ...``, without counters and line feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChange:
+    """A chain before and after; ``None`` where there is none. ``builtin`` chains hold foreign rules, too."""
+
+    name: str
+    before: Lines | None
+    after: Lines | None
+    builtin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """The chains of a table that change, sorted by name.
+
+    Attributes:
+        counters: packets and bytes, as ``"12:3456"``, of rules that stay in a chain that is written anew.
+    """
+
+    table: str
+    chains: tuple[ChainChange, ...]
+    counters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyChange:
+    """The tables of one family that change, in the order in which they are committed."""
+
+    family: IpFamily
+    tables: tuple[TableChange, ...]

@@ -1,0 +1,1 @@
+"""Network namespaces for nodes, clients and endpoints, with real traffic between them."""
