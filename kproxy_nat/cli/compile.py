@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kproxy_nat.cli.controlplane_options import controlplane_from, controlplane_options
+from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
-from kproxy_nat.cli.manifests import load_cluster
-from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
+from kproxy_nat.cli.node import gc_paused, input_options, load_node
+from kproxy_nat.cli.options import rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.controlplane.node_networks import AssumedOrigin
 from kproxy_nat.formats.iptables_render import render_restore, render_save
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
 from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
-from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN
-from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
-from kproxy_nat.proxy.explain import explain
-from kproxy_nat.proxy.options import Overrides, doubts, resolve_options
-from kproxy_nat.proxy.view import NodeView, build_view
+from kproxy_nat.proxy.view import NodeView
 
 FILE_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
 JSON_NAME = "ruleset.json"
@@ -55,22 +47,7 @@ JSON_NAME = "ruleset.json"
     type=click.Choice(["ipv4", "ipv6", "all"]),
     help="Default: ipv4 on stdout or in a file, all in a directory or in JSON.",
 )
-@click.option("-R", "--recursive", is_flag=True, help="Look for manifests in folders below a directory, too.")
-@click.option("--strict", is_flag=True, help="Refuse kinds that have no part in Service rules.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "exclude"]),
-    default="fail",
-    show_default=True,
-    help="exclude: leave broken objects out, say which, and compile the rest.",
-)
-@click.option(
-    "--max-input-mib",
-    type=click.IntRange(1, 1 << 20),
-    default=DEFAULT_MAX_BYTES >> 20,
-    show_default=True,
-    help="Refuse inputs larger than this.",
-)
+@input_options
 @rule_options
 @controlplane_options
 @verbosity_options
@@ -92,26 +69,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     reporter = reporter_of(ctx)
     if params["output"] == "":
         raise click.BadParameter("give a file or a directory", param_hint="'--output'")
-    if params["config"] == STDIN and STDIN in params["sources"]:
-        raise click.BadParameter("standard input can be read once", param_hint="'--config'")
-    with _gc_paused():
+    with gc_paused():
         families = _families(params)
-        views, assumptions = _views(params, reporter)
+        node = load_node(params, reporter)
+        views = node.views
         chosen = [view for view in views if view.family in families]
         reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
-        _write(_render(chosen, params["form"], assumptions), params, reporter)
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: compiling makes many objects and no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+        _write(_render(chosen, params["form"], node.assumptions), params, reporter)
 
 
 def _families(params: dict[str, Any]) -> tuple[IpFamily, ...]:
@@ -126,40 +92,6 @@ def _families(params: dict[str, Any]) -> tuple[IpFamily, ...]:
 
 def _is_directory(output: str | None) -> bool:
     return output is not None and (output.endswith("/") or Path(output).is_dir())
-
-
-def _views(params: dict[str, Any], reporter: Reporter) -> tuple[list[NodeView], list[Assumption]]:
-    """Load and check the input; return the node's view in both families, and what was assumed."""
-    overrides = overrides_from(params)
-    controlplane = controlplane_from(params)
-    cluster, assumptions = load_cluster(
-        params["sources"],
-        reporter,
-        config=params["config"],
-        recursive=params["recursive"],
-        strict=params["strict"],
-        exclude_errors=params["on_error"] == "exclude",
-        max_bytes=params["max_input_mib"] << 20,
-        mode=params["mode"],
-        controlplane=controlplane,
-    )
-    overrides = _choose_assumed_node(overrides, cluster, reporter)
-    options = resolve_options(cluster, overrides)
-    reporter.report(doubts(cluster, options, overrides))
-    views = [build_view(cluster, options, family) for family in IpFamily]
-    if reporter.verbose:
-        for sentence in explain(cluster, views):
-            reporter.explain(sentence)
-    return views, assumptions
-
-
-def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:
-    """Take the first of the Nodes where all are assumed: nobody could have named one."""
-    assumed = [node.value.metadata.name for node in cluster.nodes if isinstance(node.origin, AssumedOrigin)]
-    if overrides.node_name or not assumed or len(assumed) < len(cluster.nodes):
-        return overrides
-    reporter.note(f"rules are the view of {assumed[0]}, the first assumed Node; --node chooses another")
-    return replace(overrides, node_name=assumed[0])
 
 
 def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView], reporter: Reporter) -> None:

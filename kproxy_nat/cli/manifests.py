@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from kproxy_nat.cli.report import Reporter
@@ -13,7 +14,7 @@ from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_clu
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
 from kproxy_nat.manifests.loader import Loaded, load_texts
-from kproxy_nat.manifests.sources import read_sources
+from kproxy_nat.manifests.sources import Reading, SourceText, read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
 from kproxy_nat.proxy.ports import why_excluded
@@ -32,6 +33,15 @@ _CONFIGURATION = "KubeProxyConfiguration"
 _DECISIVE_KINDS = ("Node", _CONFIGURATION)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedCluster:
+    """A cluster, what the control plane added to it, and the texts that it was read from."""
+
+    cluster: Cluster
+    assumptions: list[Assumption]
+    texts: list[SourceText]
+
+
 def load_cluster(
     sources: Sequence[str],
     reporter: Reporter,
@@ -43,17 +53,20 @@ def load_cluster(
     max_bytes: int,
     mode: str | None,
     controlplane: ControlPlaneOptions | None,
-) -> tuple[Cluster, list[Assumption]]:
+) -> LoadedCluster:
     """Read the sources into a cluster, completed if so asked, reporting warnings and assumptions.
 
     Raises:
         InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
     """
     workloads = controlplane is not None
-    loaded = _load(sources, recursive=recursive, strict=strict, max_bytes=max_bytes, workloads=workloads)
+    reading = _read(sources, recursive=recursive, max_bytes=max_bytes)
+    loaded = _load(reading, strict=strict, workloads=workloads)
     assumptions = _complete(loaded, controlplane) if controlplane else []
     if config is not None:
-        _replace_config(loaded, config, max_bytes)
+        configuration = _read([config], recursive=False, max_bytes=max_bytes)
+        _replace_config(loaded, config, configuration)
+        reading.texts.extend(configuration.texts)
     loaded.problems.extend(_mode_problems(loaded.cluster, mode))
     slices, not_mirrored = mirror_endpoints(loaded.cluster)
     loaded.cluster.slices.extend(slices)
@@ -70,7 +83,7 @@ def load_cluster(
         reporter.note(f"passed over {_count(loaded.passed_over.total(), 'object')} of other kinds ({kinds})")
     for assumption in assumptions:
         reporter.note(f"assumed: {assumption.subject}: {assumption.text}")
-    return loaded.cluster, assumptions
+    return LoadedCluster(loaded.cluster, assumptions, reading.texts)
 
 
 def _complete(loaded: Loaded, options: ControlPlaneOptions) -> list[Assumption]:
@@ -91,10 +104,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _load(
-    sources: Sequence[str], *, recursive: bool, strict: bool, max_bytes: int, workloads: bool = False
-) -> Loaded:
-    reading = read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
+def _read(sources: Sequence[str], *, recursive: bool, max_bytes: int) -> Reading:
+    return read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
+
+
+def _load(reading: Reading, *, strict: bool, workloads: bool = False) -> Loaded:
     loaded = load_texts(reading.texts, strict=strict, workloads=workloads)
     loaded.problems[:0] = reading.problems
     return loaded
@@ -105,10 +119,10 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
 
 
-def _replace_config(loaded: Loaded, path: str, max_bytes: int) -> None:
+def _replace_config(loaded: Loaded, path: str, reading: Reading) -> None:
     """Let the file of ``--config`` take the place of configurations among the sources, broken ones too."""
     loaded.problems = [p for p in loaded.problems if p.subject != _CONFIGURATION]
-    separate = _load([path], recursive=False, strict=True, max_bytes=max_bytes)
+    separate = _load(reading, strict=True)
     loaded.problems.extend(separate.problems)
     if not separate.cluster.configs and not separate.problems:
         message = "the file holds no KubeProxyConfiguration"

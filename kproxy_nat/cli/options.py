@@ -177,7 +177,11 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
         default=None,
         help="Serve NodePorts on 127.0.0.1. Default: yes, if --node-port-addresses holds it.",
     ),
-    click.option("--nfacct/--no-nfacct", default=False, help="Count with kube-proxy's nfacct objects."),
+    click.option(
+        "--nfacct/--no-nfacct",
+        default=None,
+        help="Count with kube-proxy's nfacct objects. Default: when applying, if the kernel has them.",
+    ),
     click.option("--mode", type=click.Choice(["iptables"]), help="The proxy mode. Default: iptables."),
     click.option(
         "--layout",

@@ -112,7 +112,8 @@ class Overrides:
     masquerade_all: bool | None = None
     masquerade_bit: int | None = None
     localhost_node_ports: bool | None = None
-    nfacct: bool = False
+    nfacct: bool | None = None
+    tcp_be_liberal: bool | None = None
 
 
 def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
@@ -140,8 +141,8 @@ def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
         masquerade_bit=_first(
             overrides.masquerade_bit, config.iptables.masquerade_bit, DEFAULT_MASQUERADE_BIT
         ),
-        nfacct=overrides.nfacct,
-        tcp_be_liberal=config.conntrack.tcp_be_liberal,
+        nfacct=_first(overrides.nfacct, False),
+        tcp_be_liberal=_first(overrides.tcp_be_liberal, False) or config.conntrack.tcp_be_liberal,
         external_ips=config.feature_gates.get("AllowServiceExternalIPs", True),
     )
 

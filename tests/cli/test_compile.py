@@ -326,13 +326,13 @@ def test_quiet_hides_the_warnings_beside_errors(run: Run) -> None:
 
 
 def test_debug_shows_tracebacks_of_bugs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy_nat.cli.compile.load_cluster", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("kproxy_nat.cli.compile.load_node", lambda *_, **__: 1 / 0)
     assert "Traceback" not in run("compile", "-").err
     assert "Traceback" in run("--debug", "compile", "-").err
 
 
 def test_a_bug_is_1_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy_nat.cli.compile.load_cluster", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("kproxy_nat.cli.compile.load_node", lambda *_, **__: 1 / 0)
     result = run("compile", "-")
     assert (result.status, result.out) == (1, "")
     assert "internal error: ZeroDivisionError" in result.err

@@ -1,0 +1,132 @@
+"""From parameters to one node's view of the input: what every command with manifests begins with."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import click
+
+from kproxy_nat.cli.controlplane_options import controlplane_from
+from kproxy_nat.cli.manifests import load_cluster
+from kproxy_nat.cli.options import overrides_from
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.controlplane.assumptions import Assumption
+from kproxy_nat.controlplane.node_networks import AssumedOrigin
+from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, SourceText
+from kproxy_nat.model.cluster import Cluster
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.explain import explain
+from kproxy_nat.proxy.options import NodeOptions, Overrides, doubts, resolve_options
+from kproxy_nat.proxy.view import NodeView, build_view
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedNode:
+    """The input, and what one node makes of it.
+
+    Attributes:
+        views: of both families.
+        assumptions: what the control plane added.
+        texts: what the input was read from.
+    """
+
+    cluster: Cluster
+    options: NodeOptions
+    views: list[NodeView]
+    assumptions: list[Assumption]
+    texts: list[SourceText]
+
+
+def input_options(command: F) -> F:
+    """Add the options that say how manifests are read."""
+    for option in reversed(_INPUT_OPTIONS):
+        command = option(command)
+    return command
+
+
+_INPUT_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "-R", "--recursive", is_flag=True, help="Look for manifests in folders below a directory, too."
+    ),
+    click.option("--strict", is_flag=True, help="Refuse kinds that have no part in Service rules."),
+    click.option(
+        "--on-error",
+        type=click.Choice(["fail", "exclude"]),
+        default="fail",
+        show_default=True,
+        help="exclude: leave broken objects out, say which, and compile the rest.",
+    ),
+    click.option(
+        "--max-input-mib",
+        type=click.IntRange(1, 1 << 20),
+        default=DEFAULT_MAX_BYTES >> 20,
+        show_default=True,
+        help="Refuse inputs larger than this.",
+    ),
+]
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: compiling makes many objects and no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def load_node(
+    params: dict[str, Any],
+    reporter: Reporter,
+    complete: Callable[[Overrides], Overrides] = lambda overrides: overrides,
+) -> LoadedNode:
+    """Load and check the input; report what is doubtful; return the node's view in both families.
+
+    Args:
+        params: of a command with ``input_options``, ``rule_options`` and ``controlplane_options``.
+        reporter: for warnings, remarks and explanations.
+        complete: adds what is known of the node where the command line says nothing.
+
+    Raises:
+        InvalidInputError: something is wrong with the input.
+        click.BadParameter: options contradict each other.
+    """
+    if params["config"] == STDIN and STDIN in params["sources"]:
+        raise click.BadParameter("standard input can be read once", param_hint="'--config'")
+    overrides = complete(overrides_from(params))
+    loaded = load_cluster(
+        params["sources"],
+        reporter,
+        config=params["config"],
+        recursive=params["recursive"],
+        strict=params["strict"],
+        exclude_errors=params["on_error"] == "exclude",
+        max_bytes=params["max_input_mib"] << 20,
+        mode=params["mode"],
+        controlplane=controlplane_from(params),
+    )
+    cluster = loaded.cluster
+    overrides = _choose_assumed_node(overrides, cluster, reporter)
+    options = resolve_options(cluster, overrides)
+    reporter.report(doubts(cluster, options, overrides))
+    views = [build_view(cluster, options, family) for family in IpFamily]
+    if reporter.verbose:
+        for sentence in explain(cluster, views):
+            reporter.explain(sentence)
+    return LoadedNode(cluster, options, views, loaded.assumptions, loaded.texts)
+
+
+def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:
+    """Take the first of the Nodes where all are assumed: nobody could have named one."""
+    assumed = [node.value.metadata.name for node in cluster.nodes if isinstance(node.origin, AssumedOrigin)]
+    if overrides.node_name or not assumed or len(assumed) < len(cluster.nodes):
+        return overrides
+    reporter.note(f"rules are the view of {assumed[0]}, the first assumed Node; --node chooses another")
+    return replace(overrides, node_name=assumed[0])
