@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ _INITIAL = Path("/proc/1/ns/net")
 _NS_GET_NSTYPE = 0xB703
 """The request of ioctl_ns(2) that tells the kind of a namespace."""
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
+"""From asm-generic/socket.h."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 P = ParamSpec("P")
@@ -36,11 +40,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a namespace from all others, also from one of the same name before or after it."""
+    """What tells a namespace from all others, also from one of the same name before or after it.
+
+    Attributes:
+        boot_id: of the running system.
+        cookie: the kernel's number for it, never used twice until the next boot (SO_NETNS_COOKIE, since
+            Linux 5.14); before that its inode, which may be used again.
+    """
 
     boot_id: str
-    device: int
-    inode: int
+    cookie: int
 
 
 class Namespace:
@@ -48,14 +57,19 @@ class Namespace:
 
     Attributes:
         label: the shortest name for it, which messages and the state directory use.
+        path: where it was opened.
+        descriptor: the open file.
+        is_host: whether it is the one that the caller is in and asked for as such; it is not entered.
         identity: see :class:`Identity`.
     """
 
-    def __init__(self, label: str, descriptor: int) -> None:
+    def __init__(self, label: str, path: Path, descriptor: int, *, is_host: bool = False) -> None:
         self.label = label
-        self.identity = _identity(descriptor)
-        self._descriptor = descriptor
+        self.is_host = is_host
+        self.path = path
+        self.descriptor = descriptor
         self._worker = ThreadPoolExecutor(1, "namespace", initializer=self._enter)
+        self.identity = Identity(_BOOT_ID.read_text().strip(), self.run(_cookie) or _inode(descriptor)[1])
 
     def __enter__(self) -> Namespace:
         return self
@@ -64,12 +78,16 @@ class Namespace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._worker.shutdown()
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     @property
-    def is_host(self) -> bool:
-        """Whether this is the namespace that the caller asked for by ``--host``."""
-        return self.label == HOST
+    def folder(self) -> str:
+        """The name of its folder in the state directory, which no other namespace has at the same time."""
+        return self.label if self.is_host else f"netns-{self.label}"
+
+    def still_there(self) -> bool:
+        """Whether its path still leads to it."""
+        return _path_inode(self.path) == _inode(self.descriptor)
 
     def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return what ``function`` returns when it is called inside of the namespace."""
@@ -80,7 +98,7 @@ class Namespace:
             return
         from pyroute2 import netns  # noqa: PLC0415 # a tenth of a second
 
-        netns.setns(self._descriptor)
+        netns.setns(self.descriptor)
 
 
 def open_namespace(name: str, *, create: bool = False) -> Namespace:
@@ -93,20 +111,12 @@ def open_namespace(name: str, *, create: bool = False) -> Namespace:
     path = _path(name)
     if create and not path.exists():
         _create(name, path)
-    namespace = _open(name, path)
-    if namespace.identity in {_path_identity(own) for own in (_OWN, _INITIAL)}:
-        with namespace:
-            raise _refusal(
-                Code.HOST_NOT_NAMED,
-                f"{name} is the namespace that this command runs in",
-                "to change the rules of the host itself, say so with --host",
-            )
-    return namespace
+    return _open(name, path)
 
 
 def open_host() -> Namespace:
     """Open the caller's own namespace."""
-    return Namespace(HOST, os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC))
+    return Namespace(HOST, _OWN, os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC), is_host=True)
 
 
 def _path(name: str) -> Path:
@@ -148,7 +158,8 @@ def _open(name: str, path: Path) -> Namespace:
         raise _os_refusal(f"cannot open namespace {name}", error) from None
     try:
         _check_is_namespace(name, descriptor)
-        return Namespace(_label(path, _identity(descriptor)), descriptor)
+        _check_is_not_host(name, descriptor)
+        return Namespace(_label(path, descriptor), path, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -164,31 +175,44 @@ def _check_is_namespace(name: str, descriptor: int) -> None:
         raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "ip netns lists namespaces")
 
 
-def _label(path: Path, identity: Identity) -> str:
+def _check_is_not_host(name: str, descriptor: int) -> None:
+    if _inode(descriptor) in {_path_inode(own) for own in (_OWN, _INITIAL)}:
+        message = f"{name} is the namespace that this command runs in"
+        hint = "to change the rules of the host itself, say so with --host"
+        raise _refusal(Code.HOST_NOT_NAMED, message, hint)
+
+
+def _label(path: Path, descriptor: int) -> str:
     """Return the name under which iproute2 knows the namespace, or one made of its number."""
     if path.parent == NAMED:
         return path.name
     for entry in sorted(NAMED.iterdir()) if NAMED.is_dir() else ():
-        if _path_identity(entry) == identity:
+        if _path_inode(entry) == _inode(descriptor):
             return entry.name
-    return f"net-{identity.inode}"
+    return f"net-{_inode(descriptor)[1]}"
 
 
-def _path_identity(path: Path) -> Identity | None:
+def _path_inode(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return Identity(_boot_id(), found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino
 
 
-def _identity(descriptor: int) -> Identity:
+def _inode(descriptor: int) -> tuple[int, int]:
+    """Return device and inode, which tell apart the namespaces of one moment."""
     found = os.fstat(descriptor)
-    return Identity(_boot_id(), found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino
 
 
-def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()
+def _cookie() -> int:
+    """Return the cookie of the calling thread's namespace, 0 where the kernel has none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError:
+            return 0
 
 
 def _os_refusal(message: str, error: OSError) -> ApplyError:

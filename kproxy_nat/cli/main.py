@@ -16,6 +16,12 @@ from kproxy_nat.errors import KproxyNatError
 
 COMMANDS = {
     "compile": ("kproxy_nat.cli.compile", "Compile manifests to the rules that kube-proxy would write."),
+    "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
+    "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
+    "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),
+    "delete": ("kproxy_nat.cli.delete", "Remove what is ours from a namespace, nothing else."),
+    "rollback": ("kproxy_nat.cli.rollback", "Go back to the state before the last apply."),
+    "doctor": ("kproxy_nat.cli.doctor", "Check tools, kernel and versions for what apply needs."),
 }
 """Each command with its module and the line that the list of commands shows."""
 

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
 from kproxy_nat.errors import Code, Location, OutputError, Problem
 
 
@@ -66,6 +68,14 @@ def write_stdout(text: str) -> None:
         raise OutputError(
             Problem(Code.OUTPUT_UNWRITABLE, message, location=Location("standard output"))
         ) from None
+
+
+def stdout_has_color(ctx: click.Context) -> bool:
+    """Whether standard output wants colours, as ``--color`` and NO_COLOR have it."""
+    choice = ctx.find_root().params.get("color", "auto")
+    if choice != "auto":
+        return bool(choice == "always")
+    return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def make_directory(path: Path) -> None:

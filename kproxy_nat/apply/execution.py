@@ -1,0 +1,200 @@
+"""Carrying out a change: rehearsed, recorded, watched over, verified; all of it or nothing."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.generations import Generation, Record, SysctlChange
+from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
+from kproxy_nat.apply.planning import LiveRules, owned_part, predict
+from kproxy_nat.apply.recovery import Warn, bring_back
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl
+from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.net.addresses import IpFamily
+
+
+class Step(enum.StrEnum):
+    """How far a change has come: each is reached when the step of that name is done."""
+
+    REHEARSED = "rehearsed"
+    RECORDED = "recorded"
+    WATCHED = "watched"
+    NFACCT_MADE = "nfacct made"
+    SYSCTLS_CLOSED = "sysctls closed"
+    IPV4_LOADED = "IPv4 loaded"
+    IPV6_LOADED = "IPv6 loaded"
+    SYSCTLS_OPENED = "sysctls opened"
+    VERIFIED = "verified"
+    CONFIRMED = "confirmed"
+    FINISHED = "finished"
+
+
+OFF = "0"
+"""Settings that are switched off are so before the rules that guard them go, others once those are there.
+
+Rules keep neighbours away from the loopback network that route_localnet opens (CVE-2020-8558).
+"""
+
+LOADED = {IpFamily.IPV4: Step.IPV4_LOADED, IpFamily.IPV6: Step.IPV6_LOADED}
+
+
+class Watch(Protocol):
+    """Something that brings the old rules back when this process dies."""
+
+    def over(self, generation: Generation) -> None:
+        """Begin: from now on the generation is recovered when we die."""
+        ...
+
+    def until_confirmed(self, seconds: float) -> None:
+        """Bring the old rules back unless the new ones, which are in place, are confirmed in time."""
+        ...
+
+    def decided(self) -> None:
+        """Leave the matter to us again, as long as we live."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Ask somebody, for so long, whether the new rules may stay."""
+
+    seconds: float
+    ask: Callable[[Generation, float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What is to be done, and who wants to know of it.
+
+    Attributes:
+        changes: for each family that is looked after, also those without a change.
+        sysctls: values wanted.
+        nfacct: accounting objects that the rules refer to.
+        reached: is told each step, when it is done.
+        warn: is told of what is doubtful and does not stop us.
+    """
+
+    changes: Mapping[IpFamily, FamilyChange]
+    sysctls: Mapping[str, str]
+    nfacct: Sequence[str]
+    record: Record
+    confirmation: Confirmation | None = None
+    reached: Callable[[Step], None] = field(default=lambda _: None)
+    warn: Warn = field(default=lambda _: None)
+
+
+def execute(
+    site: Site,
+    live: Mapping[IpFamily, LiveRules],
+    work: Execution,
+    watch: Callable[[], AbstractContextManager[Watch]],
+) -> Generation:
+    """Carry out a change of ``live``, all of it or nothing; return its record.
+
+    Raises:
+        ApplyError: it failed, and all is as it was before.
+        NotRestoredError: it failed, and so did the way back.
+    """
+    rehearse(site, work.changes.values())
+    work.reached(Step.REHEARSED)
+    with watch() as watchdog:
+        generation = _begin(site, live, work)
+        work.reached(Step.RECORDED)
+        try:
+            watchdog.over(generation)
+            work.reached(Step.WATCHED)
+            _carry_out(site, live, work)
+            _confirm(generation, work.confirmation, watchdog)
+            work.reached(Step.CONFIRMED)
+            _check_still_there(site)
+        except BaseException:
+            bring_back(site, generation, {f: rules.text for f, rules in live.items()}, work.warn)
+            site.generations.discard(generation)
+            raise
+        finished = site.generations.finish(generation)
+        work.reached(Step.FINISHED)
+    return finished
+
+
+def rehearse(site: Site, changes: Iterable[FamilyChange]) -> None:
+    """Let the tool check everything but what is committed first: that is refused or taken whole anyway.
+
+    Raises:
+        ApplyError: the tool refuses something.
+    """
+    first = True
+    for change in changes:
+        later = change.tables[1:] if first else change.tables
+        if later:
+            site.test(FamilyChange(change.family, later))
+        first = first and not change.tables
+
+
+def _begin(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> Generation:
+    record = work.record
+    for name, value in work.sysctls.items():
+        current = site.namespace.run(read_sysctl, name)
+        if current != value:
+            record.sysctls.append(SysctlChange(name, current or "", value))
+    if work.nfacct:
+        present = site.namespace.run(list_nfacct)
+        record.nfacct.extend(name for name in work.nfacct if name not in present)
+    _carry_on(record, site.generations.latest())
+    record.needs_confirmation = work.confirmation is not None
+    before = {family: owned_part(rules.dump) for family, rules in live.items()}
+    after = {f: owned_part(predict(rules.dump, work.changes[f])) for f, rules in live.items()}
+    return site.generations.begin(record, before, after)
+
+
+def _carry_on(record: Record, latest: Generation | None) -> None:
+    """Note what has to be given back in the end, whichever apply has changed it."""
+    earlier = latest.record if latest else None
+    changed = {change.name: change for change in (earlier.original_sysctls if earlier else ())}
+    for change in record.sysctls:
+        first = changed.get(change.name, change)
+        changed[change.name] = SysctlChange(change.name, first.before, change.after)
+    record.original_sysctls = [change for change in changed.values() if change.before != change.after]
+    record.own_nfacct = list(dict.fromkeys([*(earlier.own_nfacct if earlier else ()), *record.nfacct]))
+
+
+def _carry_out(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> None:
+    if work.nfacct:
+        site.namespace.run(ensure_nfacct, work.nfacct)
+    work.reached(Step.NFACCT_MADE)
+    closing = {name: value for name, value in work.sysctls.items() if value == OFF}
+    site.namespace.run(change_sysctls, closing)
+    work.reached(Step.SYSCTLS_CLOSED)
+    for family, change in work.changes.items():
+        site.load(change)
+        work.reached(LOADED[family])
+    site.namespace.run(change_sysctls, {n: v for n, v in work.sysctls.items() if n not in closing})
+    work.reached(Step.SYSCTLS_OPENED)
+    changed = (family for family, change in work.changes.items() if change.tables)
+    site.verify({f: owned_part(predict(live[f].dump, work.changes[f])) for f in changed})
+    work.reached(Step.VERIFIED)
+
+
+def _confirm(generation: Generation, confirmation: Confirmation | None, watchdog: Watch) -> None:
+    if confirmation is None:
+        return
+    watchdog.until_confirmed(confirmation.seconds)
+    confirmed = confirmation.ask(generation, confirmation.seconds)
+    if confirmed:
+        generation.confirm()
+    watchdog.decided()
+    if not confirmed:
+        message = f"not confirmed within {confirmation.seconds:g} s"
+        hint = "what was there before is back; apply again, and confirm"
+        raise ApplyError(Problem(Code.NOT_CONFIRMED, message, hint=hint))
+
+
+def _check_still_there(site: Site) -> None:
+    if not site.namespace.still_there():
+        message = f"namespace {site.namespace.label} was deleted meanwhile"
+        raise ApplyError(Problem(Code.NAMESPACE_NOT_FOUND, message))

@@ -1,0 +1,284 @@
+"""The record of what was applied to a namespace: a folder of plain files for each time.
+
+``0007.unfinished`` is written whole and flushed before anything is changed, and renamed to ``0007`` when all
+is done: an unfinished one tells whoever comes next that a command was cut off, and what was there before.
+
+::
+
+    STATE_DIR/NAMESPACE/lock             held by who changes the namespace; its process id
+                        busy             held by whatever still writes to the kernel
+                        notes            what a watchdog did; shown once
+                        0007/record.json
+                             before.iptables.rules    ours before it, and built-in chains
+                             after.iptables.rules     the same after it
+                             (and ip6tables)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from kproxy_nat.apply.namespaces import Identity
+from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.formats.iptables_dump import Dump, join_dump, split_dump
+from kproxy_nat.net.addresses import IpFamily
+
+FORMAT = "kproxy-nat/record"
+VERSION = 1
+KEPT = 5
+"""How many generations stay; each allows one more roll-back."""
+
+RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
+_RECORD = "record.json"
+_CONFIRMED = "confirmed"
+_UNFINISHED = ".unfinished"
+
+
+class InputDigest(msgspec.Struct, frozen=True):
+    """A manifest file (or ``-``) and the SHA-256 of its text."""
+
+    source: str
+    sha256: str
+
+
+class SysctlChange(msgspec.Struct, frozen=True):
+    """A kernel setting that was changed, with its value before."""
+
+    name: str
+    before: str
+    after: str
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """What was done, when, from what, and with which options; human-readable JSON.
+
+    Attributes:
+        sysctls: the settings that this changed.
+        nfacct: the accounting objects that this made.
+        original_sysctls: all that were changed since the first apply, with their values before that.
+        own_nfacct: all objects that were made since the first apply.
+    """
+
+    format: str
+    version: int
+    program: str
+    action: str
+    namespace: str
+    identity: Identity
+    time: str
+    engine: str
+    inputs: list[InputDigest] = []
+    options: dict[str, str] = {}
+    services: dict[IpFamily, int] = {}
+    digests: dict[IpFamily, str] = {}
+    sysctls: list[SysctlChange] = []
+    nfacct: list[str] = []
+    original_sysctls: list[SysctlChange] = []
+    own_nfacct: list[str] = []
+    needs_confirmation: bool = False
+
+
+class Generation:
+    """One folder of the record."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def number(self) -> int:
+        """The number, from 1."""
+        return int(self.path.name.partition(".")[0])
+
+    @property
+    def record(self) -> Record:
+        """The record.
+
+        Raises:
+            ApplyError: it is damaged, or of another version.
+        """
+        path = self.path / _RECORD
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=Record)
+        except (OSError, msgspec.DecodeError) as error:
+            raise _unusable(f"cannot read {path}: {error}") from None
+        if (record.format, record.version) != (FORMAT, VERSION):
+            raise _unusable(f"{path} is not a record of version {VERSION}")
+        return record
+
+    def before(self, family: IpFamily) -> Dump:
+        """Return our rules as they were before."""
+        return self._rules("before", family)
+
+    def after(self, family: IpFamily) -> Dump:
+        """Return our rules as they were applied."""
+        return self._rules("after", family)
+
+    def families(self) -> list[IpFamily]:
+        """Return the families that were applied."""
+        return [f for f in IpFamily if (self.path / f"after.{RULE_FILES[f]}").exists()]
+
+    def confirm(self) -> None:
+        """Note that somebody confirmed."""
+        (self.path / _CONFIRMED).touch()
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether somebody confirmed."""
+        return (self.path / _CONFIRMED).exists()
+
+    def _rules(self, when: str, family: IpFamily) -> Dump:
+        path = self.path / f"{when}.{RULE_FILES[family]}"
+        try:
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise _unusable(f"cannot read {path}: {error.strerror}") from None
+        return split_dump(text, family)
+
+
+class Generations:
+    """All generations of one namespace.
+
+    Args:
+        folder: the namespace's folder in the state directory; it must be there.
+        identity: the namespace's. Records of an earlier one with the same name are of no use.
+    """
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._folder = folder
+        self._identity = identity
+
+    def latest(self) -> Generation | None:
+        """Return the last finished generation, if it is of this very namespace."""
+        finished = self._finished()
+        found = finished[-1] if finished else None
+        return found if found and found.record.identity == self._identity else None
+
+    def unfinished(self) -> Generation | None:
+        """Return the generation of a command that is under way or was cut off.
+
+        One of an earlier namespace of the same name is dropped: its rules went with that.
+        """
+        for path in self._folder.glob(f"*{_UNFINISHED}"):
+            found = Generation(path)
+            if found.record.identity == self._identity:
+                return found
+            self.discard(found)
+        return None
+
+    def begin(
+        self, record: Record, before: Mapping[IpFamily, Dump], after: Mapping[IpFamily, Dump]
+    ) -> Generation:
+        """Write a new unfinished generation, safe on the disk; records of earlier namespaces go.
+
+        Raises:
+            ApplyError: it cannot be written.
+        """
+        for generation in self._finished():
+            if generation.record.identity != self._identity:
+                self.discard(generation)
+        finished = self._finished()
+        number = finished[-1].number + 1 if finished else 1
+        staging = self._folder / f"{number:04}.writing"
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            for family, dump in before.items():
+                _write(staging / f"before.{RULE_FILES[family]}", join_dump(dump))
+            for family, dump in after.items():
+                text = join_dump(dump)
+                record.digests[family] = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+                _write(staging / f"after.{RULE_FILES[family]}", text)
+            _write_record(staging, record)
+            unfinished = staging.with_suffix(_UNFINISHED)
+            staging.rename(unfinished)
+            _flush(self._folder)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise _unusable(f"cannot write the state directory: {error.strerror}") from None
+        return Generation(unfinished)
+
+    def finish(self, generation: Generation) -> Generation:
+        """Let the generation be the latest, and drop those that are too old."""
+        finished = generation.path.with_suffix("")
+        generation.path.rename(finished)
+        _flush(self._folder)
+        kept = self._finished()
+        for old in kept[:-KEPT]:
+            self.discard(old)
+        return Generation(finished)
+
+    def discard(self, generation: Generation) -> None:
+        """Remove a generation; one that is half removed counts as none."""
+        doomed = generation.path.with_suffix(".discarded")
+        with contextlib.suppress(OSError):
+            generation.path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _finished(self) -> list[Generation]:
+        paths = (path for path in self._folder.glob("*") if path.name.isdecimal())
+        return sorted((Generation(path) for path in paths), key=lambda generation: generation.number)
+
+
+def namespace_folder(state_dir: Path, name: str) -> Path:
+    """Return the folder for a namespace's records, made if need be.
+
+    Raises:
+        ApplyError: it cannot be made.
+    """
+    folder = state_dir / name
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(f"cannot make {folder}: {error.strerror}") from None
+    return folder
+
+
+def add_note(folder: Path, note: str) -> None:
+    """Leave a sentence for the next command to show."""
+    with contextlib.suppress(OSError), (folder / "notes").open("a", encoding="utf-8") as file:
+        file.write(f"{note}\n")
+
+
+def take_notes(folder: Path) -> Iterator[str]:
+    """Yield the sentences that were left, and forget them."""
+    path = folder / "notes"
+    with contextlib.suppress(OSError):
+        notes = path.read_text(encoding="utf-8").splitlines()
+        path.unlink()
+        yield from notes
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_record(folder: Path, record: Record) -> None:
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+    temporary = folder / f"{_RECORD}.new"
+    _write(temporary, text)
+    temporary.replace(folder / _RECORD)
+    _flush(folder)
+
+
+def _flush(folder: Path) -> None:
+    """Flush a folder's entries: names are safe on the disk only then (rename(2), fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(message: str) -> ApplyError:
+    hint = "--state-dir names another directory"
+    return ApplyError(Problem(Code.STATE_UNUSABLE, message, hint=hint))

@@ -1,0 +1,184 @@
+"""Plans: what is to be done to a namespace, as a document to look at, to keep, and to carry out later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from kproxy_nat import __version__
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.generations import InputDigest
+from kproxy_nat.apply.namespaces import Identity
+from kproxy_nat.apply.planning import LiveRules, owned_part, plan_change
+from kproxy_nat.apply.tools import Variant
+from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem
+from kproxy_nat.formats.iptables_dump import Dump, join_dump
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.udp_flows import UdpServices
+
+FORMAT = "kproxy-nat/plan"
+VERSION = 1
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a namespace should hold.
+
+    Attributes:
+        rules: our chains and jumps of each family.
+        sysctls: kernel settings that the rules need.
+        nfacct: accounting objects that the rules refer to.
+        udp_services: where UDP traffic goes from now on.
+        services: how many service ports each family has.
+        inputs: what it was made from.
+        options: with which options.
+    """
+
+    rules: dict[IpFamily, Dump]
+    sysctls: dict[str, str] = {}
+    nfacct: list[str] = []
+    udp_services: dict[IpFamily, UdpServices] = {}
+    services: dict[IpFamily, int] = {}
+    inputs: list[InputDigest] = []
+    options: dict[str, str] = {}
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of one namespace, made for the rules that it held then.
+
+    Attributes:
+        action: ``apply``, ``delete`` or ``rollback``.
+        live: for each family the digest of the rules that the plan was made for.
+        changes: for each family, also for those where nothing changes.
+        sysctls: the values wanted of those that have others.
+    """
+
+    format: str
+    version: int
+    program: str
+    action: str
+    namespace: str
+    identity: Identity
+    variant: Variant
+    live: dict[IpFamily, str]
+    changes: dict[IpFamily, FamilyChange]
+    sysctls: dict[str, str] = {}
+    nfacct: list[str] = []
+    udp_services: dict[IpFamily, UdpServices] = {}
+    services: dict[IpFamily, int] = {}
+    inputs: list[InputDigest] = []
+    options: dict[str, str] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.sysctls and not any(change.tables for change in self.changes.values())
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much a family's change is."""
+
+    chains_added: int = 0
+    chains_changed: int = 0
+    chains_deleted: int = 0
+    rules_added: int = 0
+    rules_removed: int = 0
+
+
+def make_plan(
+    action: str,
+    namespace: str,
+    identity: Identity,
+    variant: Variant,
+    live: Mapping[IpFamily, LiveRules],
+    wanted: Wanted,
+    sysctls: Mapping[str, str],
+) -> Plan:
+    """Return the plan that brings about what is wanted; ``sysctls`` are those that have to change.
+
+    Raises:
+        ApplyError: a foreign rule leads to a chain that would be deleted.
+    """
+    return Plan(
+        FORMAT,
+        VERSION,
+        __version__,
+        action,
+        namespace,
+        identity,
+        variant,
+        {family: live_digest(rules.dump) for family, rules in live.items()},
+        {family: plan_change(rules, wanted.rules[family]) for family, rules in live.items()},
+        dict(sysctls),
+        wanted.nfacct,
+        wanted.udp_services,
+        wanted.services,
+        wanted.inputs,
+        wanted.options,
+    )
+
+
+def live_digest(dump: Dump) -> str:
+    """Return the SHA-256 of the rules that a plan depends on: ours, and all in built-in chains."""
+    return hashlib.sha256(join_dump(owned_part(dump)).encode(errors="surrogateescape")).hexdigest()
+
+
+def check_current(plan: Plan, identity: Identity, live: Mapping[IpFamily, LiveRules]) -> None:
+    """Refuse a plan that was made for another namespace or other rules.
+
+    Raises:
+        ApplyError: it was.
+    """
+    same = plan.identity == identity and plan.live == {f: live_digest(r.dump) for f, r in live.items()}
+    if not same:
+        what = "the rules of" if plan.identity == identity else "the namespace"
+        verb = "have changed" if plan.identity == identity else "is not the one that was there"
+        when = "since the plan was made" if plan.identity == identity else "when the plan was made"
+        message = f"{what} {plan.namespace} {verb} {when}"
+        raise ApplyError(Problem(Code.PLAN_OUTDATED, message, hint="plan again"))
+
+
+def render_plan(plan: Plan) -> str:
+    """Return the plan as JSON."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1).decode() + "\n"
+
+
+def is_plan(text: bytes) -> bool:
+    """Tell the text of a plan from manifests."""
+    return text.lstrip().startswith(b"{") and FORMAT.encode() in text[:200]
+
+
+def parse_plan(text: bytes, source: str) -> Plan:
+    """Return the plan that a text holds.
+
+    Raises:
+        InvalidInputError: it is none, or one of another version.
+    """
+    try:
+        plan = msgspec.json.decode(text, type=Plan)
+    except msgspec.DecodeError as error:
+        raise _invalid(source, f"it is damaged: {error}") from None
+    if (plan.format, plan.version) != (FORMAT, VERSION):
+        raise _invalid(source, f"not a plan of version {VERSION}")
+    return plan
+
+
+def size(change: FamilyChange) -> Size:
+    """Return how much a change is."""
+    counts: Counter[str] = Counter()
+    for table in change.tables:
+        for chain in table.chains:
+            if not chain.builtin:
+                kind = "added" if chain.before is None else "deleted" if chain.after is None else "changed"
+                counts[f"chains_{kind}"] += 1
+            before, after = Counter(chain.before or ()), Counter(chain.after or ())
+            counts["rules_added"] += (after - before).total()
+            counts["rules_removed"] += (before - after).total()
+    return Size(**counts)
+
+
+def _invalid(source: str, message: str) -> InvalidInputError:
+    hint = "make a new one with kproxy-nat plan --out"
+    return InvalidInputError(Problem(Code.PLAN_INVALID, message, location=Location(source), hint=hint))

@@ -1,0 +1,93 @@
+"""The way back: to the rules before an apply, after a failure, a kill, or on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kproxy_nat.apply.generations import Generation
+from kproxy_nat.apply.nfacct_objects import delete_nfacct
+from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import read_sysctl, restore_sysctls
+from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Problem, Severity
+from kproxy_nat.net.addresses import IpFamily
+
+Warn = Callable[[Problem], None]
+
+
+def bring_back(site: Site, generation: Generation, counted: Mapping[IpFamily, str], warn: Warn) -> None:
+    """Make everything what it was before ``generation``, whatever part of it was carried out.
+
+    Args:
+        site: where.
+        generation: what is to be undone.
+        counted: dumps from before with counters, where they are still known.
+        warn: is told what was left alone, since somebody else has changed it meanwhile.
+
+    Raises:
+        NotRestoredError: it cannot be.
+    """
+    try:
+        record = generation.record
+        old = {change.name: change.before for change in record.sysctls}
+        new = {change.name: change.after for change in record.sysctls}
+        for problem in site.namespace.run(restore_sysctls, old, new):
+            warn(problem)
+        before = {family: generation.before(family) for family in generation.families()}
+        for family, wanted in before.items():
+            change = plan_change(site.read(family), wanted, counted.get(family))
+            site.load(change)
+        site.verify(before)
+        if record.nfacct:
+            site.namespace.run(delete_nfacct, record.nfacct)
+    except ApplyError as error:
+        label = site.namespace.label
+        message = f"the rules of {label} are neither the old nor the new ones, or only in part"
+        hint = f"what was there before is in {generation.path}; repeat the command to try again"
+        raise NotRestoredError(*error.problems, Problem(Code.NOT_RESTORED, message, hint=hint)) from None
+
+
+def recover(site: Site, generation: Generation, warn: Warn) -> str:
+    """Finish what was cut off if all of it is there, else take it back; return a sentence about it.
+
+    Raises:
+        NotRestoredError: it cannot be taken back.
+    """
+    record = generation.record
+    begun = f"{_article(record.action)} of {record.time}"
+    if (generation.is_confirmed or not record.needs_confirmation) and _is_complete(site, generation):
+        site.generations.finish(generation)
+        return f"{begun} was cut off after all its rules were in place; it was carried to the end"
+    bring_back(site, generation, {}, warn)
+    site.generations.discard(generation)
+    reason = "was not confirmed" if record.needs_confirmation else "was cut off"
+    return f"{begun} {reason}; what was there before was brought back"
+
+
+def recover_unfinished(site: Site, warn: Warn) -> None:
+    """Recover what an earlier command left unfinished, and tell about it.
+
+    Raises:
+        NotRestoredError: it cannot be taken back.
+    """
+    generation = site.generations.unfinished()
+    if generation is not None:
+        warn(recovered(recover(site, generation, warn)))
+
+
+def recovered(sentence: str) -> Problem:
+    """Return the warning about something that was recovered."""
+    return Problem(Code.RECOVERED, sentence, Severity.WARNING)
+
+
+def _article(action: str) -> str:
+    return f"an {action}" if action[:1] in "aeiou" else f"a {action}"
+
+
+def _is_complete(site: Site, generation: Generation) -> bool:
+    try:
+        site.verify({family: generation.after(family) for family in generation.families()})
+    except ApplyError:
+        return False
+    changes = generation.record.sysctls
+    return all(site.namespace.run(read_sysctl, change.name) == change.after for change in changes)

@@ -1,0 +1,107 @@
+"""The engine that speaks through ``iptables-save`` and ``iptables-restore``, of either variant."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.restore_text import restore_text
+from kproxy_nat.apply.tools import IptablesTools
+from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.net.addresses import IpFamily
+
+_LOCKED = 4
+"""The exit status when the lock stayed taken (iptables(8), RESOURCE_PROBLEM)."""
+
+_FAILED_LINE = re.compile(r"line:? (\d+)")
+
+
+class RestoreEngine:
+    """See :class:`kproxy_nat.apply.engine.Engine`.
+
+    Args:
+        tools: which variant.
+        wait: seconds to wait for the lock of the legacy tools.
+        inherited: open files that the tool gets, too: a lock in them lasts while it runs, even when the
+            caller was killed.
+    """
+
+    def __init__(self, tools: IptablesTools, wait: int, inherited: Sequence[int] = ()) -> None:
+        self._tools = tools
+        self._wait = wait
+        self._inherited = inherited
+
+    @property
+    def description(self) -> str:
+        """See :class:`Engine`."""
+        return self._tools.description
+
+    def save(self, family: IpFamily) -> str:
+        """See :class:`Engine`."""
+        program = self._tools.save[family]
+        done = self._run([program, "--counters"], "")
+        if done.returncode:
+            raise self._refusal(program, done, "")
+        return done.stdout
+
+    def test(self, change: FamilyChange) -> None:
+        """See :class:`Engine`."""
+        self._restore(change, "--test")
+
+    def load(self, change: FamilyChange) -> None:
+        """See :class:`Engine`."""
+        self._restore(change)
+
+    def _restore(self, change: FamilyChange, *arguments: str) -> None:
+        text = restore_text(change)
+        if not text:
+            return
+        program = self._tools.restore[change.family]
+        command: list[str | Path] = [
+            program,
+            "--wait",
+            str(self._wait),
+            "--noflush",
+            "--counters",
+            *arguments,
+        ]
+        done = self._run(command, text)
+        if done.returncode:
+            raise self._refusal(program, done, text)
+
+    def _run(self, command: Sequence[str | Path], text: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                input=text,
+                capture_output=True,
+                check=False,
+                encoding="utf-8",
+                errors="surrogateescape",
+                pass_fds=self._inherited,
+            )
+        except OSError as error:
+            message = f"cannot run {command[0]}: {error.strerror or error}"
+            raise ApplyError(Problem(Code.TOOL_MISSING, message, hint="install iptables")) from None
+
+    def _refusal(self, program: Path, done: subprocess.CompletedProcess[str], text: str) -> ApplyError:
+        said = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+        said = said or f"it ended with status {done.returncode}"
+        if "Permission denied" in said:
+            return ApplyError(Problem(Code.NOT_PERMITTED, f"{program.name}: {said}", hint="run as root"))
+        if done.returncode == _LOCKED and "lock" in said:
+            message = f"another program has held the lock of {program.name} for {self._wait} s"
+            hint = "try again, or wait longer with --wait"
+            return ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
+        return ApplyError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=_blamed(said, text)))
+
+
+def _blamed(said: str, text: str) -> str:
+    """Return the line that the tool complains about."""
+    found = _FAILED_LINE.search(said)
+    lines = text.splitlines()
+    number = int(found[1]) if found else 0
+    return f"the line is: {lines[number - 1]}" if 0 < number <= len(lines) else ""

@@ -1,0 +1,65 @@
+"""A change as text for ``iptables-restore --noflush --counters``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+
+from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
+
+_APPEND = "-A "
+
+
+def restore_text(change: FamilyChange) -> str:
+    """Return the transactions of a change, one for each table, in their order.
+
+    A chain that is declared is emptied; chains that are not named stay as they are, and so do their counters.
+    """
+    return "".join(f"{line}\n" for table in change.tables for line in _table_lines(table))
+
+
+def _table_lines(table: TableChange) -> Iterator[str]:
+    own = [chain for chain in table.chains if not chain.builtin]
+    builtin = [chain for chain in table.chains if chain.builtin]
+    yield f"*{table.table}"
+    for chain in own:
+        yield f":{chain.name} - [0:0]"
+    for chain in builtin:
+        yield from _deletions(chain)
+    for chain in own:
+        for line in chain.after or ():
+            yield _counts(line, table) + line
+    for chain in builtin:
+        yield from _insertions(chain, table)
+    for chain in own:
+        if chain.after is None:
+            yield f"-X {chain.name}"
+    yield "COMMIT"
+
+
+def _counts(line: str, table: TableChange) -> str:
+    counters = table.counters.get(line)
+    return f"[{counters}] " if counters else ""
+
+
+def _deletions(chain: ChainChange) -> Iterator[str]:
+    """Delete by content: a number could hit another rule if somebody else was quicker."""
+    before, after = chain.before or (), chain.after or ()
+    for kind, start, end, _, _ in _steps(before, after):
+        if kind in ("delete", "replace"):
+            for line in before[start:end]:
+                yield f"-D {line.removeprefix(_APPEND)}"
+
+
+def _insertions(chain: ChainChange, table: TableChange) -> Iterator[str]:
+    """Insert from the front, so that each rule's number is its place in the end."""
+    before, after = chain.before or (), chain.after or ()
+    for kind, _, _, start, end in _steps(before, after):
+        if kind in ("insert", "replace"):
+            for position, line in enumerate(after[start:end], start=start + 1):
+                arguments = line.removeprefix(f"{_APPEND}{chain.name}")
+                yield f"{_counts(line, table)}-I {chain.name} {position}{arguments}"
+
+
+def _steps(before: Lines, after: Lines) -> Sequence[tuple[str, int, int, int, int]]:
+    return difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()

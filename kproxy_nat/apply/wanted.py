@@ -1,0 +1,71 @@
+"""What a namespace should hold for one node's view of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kproxy_nat.apply.generations import InputDigest
+from kproxy_nat.apply.plan import Wanted
+from kproxy_nat.formats.iptables_dump import Dump, split_dump
+from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.lowering.iptables_common import NfacctCounter
+from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset
+from kproxy_nat.model.cluster import Cluster
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import NodeOptions
+from kproxy_nat.proxy.udp_flows import udp_services
+from kproxy_nat.proxy.view import NodeView
+
+ROUTE_LOCALNET = "net.ipv4.conf.all.route_localnet"
+FORWARDING = {IpFamily.IPV4: "net.ipv4.ip_forward", IpFamily.IPV6: "net.ipv6.conf.all.forwarding"}
+
+
+def wanted_for(
+    cluster: Cluster,
+    options: NodeOptions,
+    views: Sequence[NodeView],
+    *,
+    forwarding: bool,
+    inputs: Iterable[InputDigest],
+    given: dict[str, str],
+) -> Wanted:
+    """Return what ``views`` ask of a namespace.
+
+    Args:
+        cluster: what the views are of; connection tracking is compared with it.
+        options: the views' options.
+        views: of the families that are to be applied.
+        forwarding: whether packets are to be forwarded, too.
+        inputs: what the cluster was read from, for the record.
+        given: options of the command line, for the record.
+    """
+    return Wanted(
+        rules={view.family: rules_for(view) for view in views},
+        sysctls=_sysctls(views, forwarding=forwarding),
+        nfacct=list(NfacctCounter) if options.nfacct else [],
+        udp_services={view.family: udp_services(cluster, options, view.family) for view in views},
+        services={view.family: len(view.services) for view in views},
+        inputs=list(inputs),
+        options=given,
+    )
+
+
+def rules_for(view: NodeView) -> Dump:
+    """Return the rules of a view, as iptables-save prints them after loading."""
+    return split_dump(render_save(lower_to_ruleset(view)), view.family)
+
+
+def _sysctls(views: Sequence[NodeView], *, forwarding: bool) -> dict[str, str]:
+    """Return the settings that the rules need.
+
+    Without route_localnet the kernel drops packets from a loopback address that were sent on to another host
+    (ip-sysctl in the kernel's documentation); kube-proxy sets it always, we only where there are NodePorts.
+    """
+    wanted = {FORWARDING[view.family]: "1" for view in views if forwarding}
+    if any(_serves_localhost(view) for view in views):
+        wanted[ROUTE_LOCALNET] = "1"
+    return wanted
+
+
+def _serves_localhost(view: NodeView) -> bool:
+    return view.options.serves_localhost(view.family) and any(s.port.node_port for s in view.services)

@@ -1,0 +1,93 @@
+"""``kproxy-nat delete``: remove what is ours from a namespace, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kproxy_nat.apply.generations import Record
+from kproxy_nat.apply.nfacct_objects import delete_nfacct
+from kproxy_nat.apply.plan import Wanted
+from kproxy_nat.apply.planning import foreign_part, nothing_owned, owned_rules
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import read_sysctl
+from kproxy_nat.cli.carrying_out import Way, carry_out
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.node import gc_paused
+from kproxy_nat.cli.options import verbosity_options
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.planning import plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.cli.target import locked_site, opened_target, target_options
+from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.net.addresses import IpFamily
+
+
+@click.command("delete", short_help="Remove what is ours from a namespace, nothing else.")
+@target_options
+@verbosity_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Remove the Service rules of a namespace, and give back what was set for them.
+
+    Ours are the chains with kube-proxy's names and the jumps to them, whoever made them; foreign rules stay.
+    In the end the rules are read again: nothing of ours may be left, and nothing foreign may have changed.
+    'rollback' brings them back.
+
+    \b
+    Example:
+      kproxy-nat delete --netns demo
+    """  # noqa: D301
+    reporter = reporter_of(ctx)
+    with (
+        gc_paused(),
+        opened_target(params, reporter) as target,
+        locked_site(target, reporter) as (site, lock),
+    ):
+        live = site.read_all(IpFamily)
+        warn_of_kube_proxy(live, reporter)
+        latest = site.generations.latest()
+        record = latest.record if latest else None
+        wanted = Wanted({family: nothing_owned(family) for family in IpFamily}, _given_back(site, record))
+        plan = plan_for("delete", site, target.tools.variant, live, wanted)
+        carry_out(plan, live, Way(target, site, lock, reporter))
+        before = {family: foreign_part(rules.dump) for family, rules in live.items()}
+        _prove(site, before)
+        _delete_nfacct(site, record, reporter)
+        foreign = sum(text.count("\n-A ") for text in before.values())
+        write_stdout(
+            f"{plan.namespace}: nothing of ours is left; foreign rules are as they were ({foreign})\n"
+            if not reporter.quiet
+            else ""
+        )
+
+
+def _given_back(site: Site, record: Record | None) -> dict[str, str]:
+    """Return the settings that still have the values which we gave them, with those before."""
+    changes = record.original_sysctls if record else []
+    return {c.name: c.before for c in changes if site.namespace.run(read_sysctl, c.name) == c.after}
+
+
+def _delete_nfacct(site: Site, record: Record | None, reporter: Reporter) -> None:
+    for name in site.namespace.run(delete_nfacct, record.own_nfacct) if record else ():
+        reporter.note(f"the accounting object {name} stays: something else uses it")
+
+
+def _prove(site: Site, before: dict[IpFamily, str]) -> None:
+    """Look whether all of ours is gone and all else is there.
+
+    Raises:
+        KproxyNatError: it is not.
+    """
+    for family, foreign in before.items():
+        dump = site.read(family).dump
+        left = owned_rules(dump)
+        if left:
+            message = f"{family}: {len(left)} rules or chains are there again, such as {left[0]}"
+            raise KproxyNatError(
+                Problem(Code.NOT_AS_APPLIED, message, hint="something else may be writing rules")
+            )
+        if foreign_part(dump) != foreign:
+            message = f"{family}: foreign rules have changed meanwhile"
+            raise KproxyNatError(Problem(Code.NOT_AS_APPLIED, message, hint="something else wrote rules"))

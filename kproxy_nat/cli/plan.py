@@ -1,0 +1,68 @@
+"""``kproxy-nat plan``: what apply would change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kproxy_nat.apply.plan import render_plan
+from kproxy_nat.cli.controlplane_options import controlplane_options
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.node import gc_paused, input_options
+from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.output import stdout_has_color, write_files, write_stdout
+from kproxy_nat.cli.plan_text import plan_text
+from kproxy_nat.cli.planning import apply_options, load_wanted, plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.target import opened_target, target_options
+
+CHANGES = 2
+"""The exit status for a plan that is not empty, where it is asked for."""
+
+
+@click.command("plan", short_help="Show what apply would change in a namespace.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--out", metavar="FILE", help="Keep the plan, for kproxy-nat apply FILE.")
+@click.option(
+    "-o",
+    "--output",
+    "plan_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: see docs/apply.md.",
+)
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there is something to change.")
+@target_options
+@apply_options
+@input_options
+@rule_options
+@controlplane_options
+@verbosity_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Show what apply would change: every rule that comes or goes, compared with the live rules.
+
+    Only reads. A plan kept with --out is carried out by 'kproxy-nat apply FILE' as it stands, and refused
+    when the live rules have changed meanwhile.
+
+    \b
+    Examples:
+      kproxy-nat plan k8s/ --netns demo
+      kproxy-nat plan k8s/ --netns demo --out change.plan && kproxy-nat apply change.plan --netns demo
+    """  # noqa: D301
+    reporter = reporter_of(ctx)
+    with gc_paused(), opened_target(params, reporter) as target:
+        wanted = load_wanted(params, target, reporter)
+        site = target.site()
+        live = site.read_all(wanted.rules)
+        warn_of_kube_proxy(live, reporter)
+        plan = plan_for("apply", site, target.tools.variant, live, wanted)
+    text = render_plan(plan)
+    if params["out"]:
+        write_files({Path(params["out"]): text})
+    as_json = params["plan_format"] == "json"
+    write_stdout(text if as_json else plan_text(plan, color=stdout_has_color(ctx)))
+    if params["detailed_exitcode"] and not plan.is_empty:
+        ctx.exit(CHANGES)

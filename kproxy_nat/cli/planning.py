@@ -1,0 +1,146 @@
+"""From a command's parameters and a namespace to a plan, as plan and apply both need it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kproxy_nat.apply.facts import NamespaceFacts, read_facts
+from kproxy_nat.apply.generations import InputDigest
+from kproxy_nat.apply.plan import Plan, Wanted, is_plan, make_plan, parse_plan
+from kproxy_nat.apply.planning import LiveRules
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import read_sysctl
+from kproxy_nat.apply.tools import Variant
+from kproxy_nat.apply.wanted import wanted_for
+from kproxy_nat.cli.node import load_node
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.cli.target import Target
+from kproxy_nat.errors import Code, Problem, Severity
+from kproxy_nat.lowering.ownership import managed_by_kube_proxy
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.conflicts import find_conflicts
+from kproxy_nat.proxy.options import Overrides
+from kproxy_nat.proxy.view import NodeView
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAMILIES = {"ipv4": (IpFamily.IPV4,), "ipv6": (IpFamily.IPV6,), "all": tuple(IpFamily)}
+_NOT_RECORDED = frozenset(("sources", "output", "out", "confirm", "plan_format", "detailed_exitcode"))
+_PLAN_START = 4096
+
+
+def apply_options(command: F) -> F:
+    """Add the options that plan and apply share."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--family",
+        type=click.Choice(list(_FAMILIES)),
+        default="all",
+        show_default=True,
+        help="Which rules are looked after; the others stay as they are.",
+    ),
+    click.option(
+        "--forwarding", is_flag=True, help="Let the namespace forward packets, too (sysctl ip_forward)."
+    ),
+]
+
+
+def saved_plan(sources: Sequence[str]) -> Plan | None:
+    """Return the plan that the only source holds; ``None`` if it holds something else.
+
+    Raises:
+        InvalidInputError: it is a plan, but not one of ours, or damaged.
+    """
+    if len(sources) != 1:
+        return None
+    path = Path(sources[0])
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PLAN_START)
+            return parse_plan(start + file.read(), sources[0]) if is_plan(start) else None
+    except OSError:
+        return None
+
+
+def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> Wanted:
+    """Compile the sources for the namespace.
+
+    Raises:
+        InvalidInputError: something is wrong with the input.
+        ApplyError: the namespace cannot be asked.
+    """
+    facts = target.namespace.run(read_facts)
+    node = load_node(params, reporter, lambda overrides: _completed(overrides, facts))
+    views = [view for view in node.views if view.family in _FAMILIES[params["family"]]]
+    usable = [view for view in views if view.family in facts.families]
+    _mention_unusable([view for view in views if view not in usable], target, reporter)
+    reporter.report(dict.fromkeys(problem for view in usable for problem in find_conflicts(view)))
+    return wanted_for(
+        node.cluster,
+        node.options,
+        usable,
+        forwarding=params["forwarding"],
+        inputs=[
+            InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts
+        ],
+        given=_given(params),
+    )
+
+
+def plan_for(
+    action: str, site: Site, variant: Variant, live: Mapping[IpFamily, LiveRules], wanted: Wanted
+) -> Plan:
+    """Return the plan that makes the live rules what is wanted.
+
+    Raises:
+        ApplyError: foreign rules are in the way.
+    """
+    namespace = site.namespace
+    sysctls = {n: v for n, v in wanted.sysctls.items() if namespace.run(read_sysctl, n) != v}
+    return make_plan(action, namespace.label, namespace.identity, variant, live, wanted, sysctls)
+
+
+def warn_of_kube_proxy(live: Mapping[IpFamily, LiveRules], reporter: Reporter) -> None:
+    """Warn if a kube-proxy looks after the rules, too."""
+    if any(managed_by_kube_proxy(rules.dump) for rules in live.values()):
+        message = "a kube-proxy runs here (chain KUBE-PROXY-CANARY); it will write its own rules over these"
+        reporter.report([Problem(Code.OTHER_PROXY, message, Severity.WARNING, hint="stop it first")])
+
+
+def _completed(overrides: Overrides, facts: NamespaceFacts) -> Overrides:
+    """Let the namespace tell what the command line does not."""
+    return replace(
+        overrides,
+        local_addresses=overrides.local_addresses or facts.addresses,
+        nfacct=facts.nfacct if overrides.nfacct is None else overrides.nfacct,
+        tcp_be_liberal=facts.tcp_be_liberal,
+    )
+
+
+def _mention_unusable(views: Sequence[NodeView], target: Target, reporter: Reporter) -> None:
+    for view in views:
+        reporter.note(f"{view.family} is switched off in {target.namespace.label}; its rules are left alone")
+
+
+def _given(params: dict[str, Any]) -> dict[str, str]:
+    """Return the options that were given on the command line, as texts for the record."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: str(value)
+        for name, value in sorted(params.items())
+        if name not in _NOT_RECORDED and context.get_parameter_source(name) is not default
+    }

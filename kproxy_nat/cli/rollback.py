@@ -1,0 +1,72 @@
+"""``kproxy-nat rollback``: back to the state before the last apply."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from kproxy_nat.apply.generations import Generation
+from kproxy_nat.apply.plan import Wanted
+from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import read_sysctl
+from kproxy_nat.cli.carrying_out import Way, carry_out
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.node import gc_paused
+from kproxy_nat.cli.options import verbosity_options
+from kproxy_nat.cli.planning import plan_for
+from kproxy_nat.cli.target import locked_site, opened_target, target_options
+from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.formats.iptables_dump import join_dump
+
+_NFACCT_NAME = re.compile(r"--nfacct-name +(\S+)")
+
+
+@click.command("rollback", short_help="Go back to the state before the last apply.")
+@target_options
+@verbosity_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Go back to the state before the last apply (or delete), kernel settings included.
+
+    Called again, it goes back to the one before that; the last five are kept.
+
+    \b
+    Example:
+      kproxy-nat rollback --netns demo
+    """  # noqa: D301
+    reporter = reporter_of(ctx)
+    with (
+        gc_paused(),
+        opened_target(params, reporter) as target,
+        locked_site(target, reporter) as (site, lock),
+    ):
+        latest = _latest(site)
+        wanted = _before(site, latest)
+        live = site.read_all(wanted.rules)
+        if any(plan_change(rules, latest.after(family)).tables for family, rules in live.items()):
+            reporter.note("the rules have changed since that apply; these changes are lost, too")
+        plan = plan_for("rollback", site, target.tools.variant, live, wanted)
+        generation = carry_out(plan, live, Way(target, site, lock, reporter))
+        site.generations.discard(latest)
+        if generation is not None:
+            site.generations.discard(generation)
+
+
+def _latest(site: Site) -> Generation:
+    latest = site.generations.latest()
+    if latest is None:
+        message = f"nothing is recorded that could be taken back in {site.namespace.label}"
+        hint = "records are of one namespace from its creation to its end, in --state-dir"
+        raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
+    return latest
+
+
+def _before(site: Site, generation: Generation) -> Wanted:
+    rules = {family: generation.before(family) for family in generation.families()}
+    changes = generation.record.sysctls
+    unchanged = (c for c in changes if site.namespace.run(read_sysctl, c.name) == c.after)
+    nfacct = {name for dump in rules.values() for name in _NFACCT_NAME.findall(join_dump(dump))}
+    return Wanted(rules, {change.name: change.before for change in unchanged}, sorted(nfacct))

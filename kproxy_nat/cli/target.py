@@ -1,0 +1,119 @@
+"""The namespace that a command works on: its options, opening it, locking it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kproxy_nat.apply.generations import namespace_folder, take_notes
+from kproxy_nat.apply.locking import Lock, locked
+from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
+from kproxy_nat.apply.recovery import recover_unfinished, recovered
+from kproxy_nat.apply.restore_engine import RestoreEngine
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.tools import IptablesTools, Variant, find_iptables, other_variant_problem
+from kproxy_nat.cli.report import Reporter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATE_DIR = "/var/lib/kproxy-nat"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An open namespace, the tools for it, and where its records are."""
+
+    namespace: Namespace
+    tools: IptablesTools
+    state_dir: Path
+    wait: int
+
+    def site(self, *inherited: int) -> Site:
+        """Return the place to read, or with locks in ``inherited``, to change."""
+        engine = RestoreEngine(self.tools, self.wait, inherited)
+        return Site(self.namespace, engine, self.state_dir / self.namespace.folder)
+
+
+def target_options(command: F) -> F:
+    """Add the options that say which namespace, and how."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--netns", metavar="NAME|PATH|pid:N", help="The namespace: of ip netns, a file, or of a process."
+    ),
+    click.option("--host", is_flag=True, help="The namespace that this command runs in: the host's own."),
+    click.option(
+        "--iptables",
+        "variant",
+        type=click.Choice([variant.value for variant in Variant]),
+        help="Which iptables. Default: the one that holds rules there, else what 'iptables' is.",
+    ),
+    click.option(
+        "--wait",
+        type=click.IntRange(0, 3600),
+        default=10,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the locks of other programs: iptables' own, and other kproxy-nat.",
+    ),
+    click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=STATE_DIR,
+        show_default=True,
+        envvar="KPROXY_NAT_STATE_DIR",
+        help="Where records of what was applied are kept; also KPROXY_NAT_STATE_DIR.",
+    ),
+]
+
+
+@contextmanager
+def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = False) -> Iterator[Target]:
+    """Open the namespace that the options name.
+
+    Raises:
+        click.UsageError: they name none, or two.
+        ApplyError: it cannot be opened, or the tools are not there.
+    """
+    with _open(params["netns"], host=params["host"], create=create) as namespace:
+        variant = Variant(params["variant"]) if params["variant"] else None
+        tools = namespace.run(find_iptables, variant)
+        problem = namespace.run(other_variant_problem, tools.variant)
+        reporter.report([problem] if problem else [])
+        yield Target(namespace, tools, params["state_dir"], params["wait"])
+
+
+@contextmanager
+def locked_site(target: Target, reporter: Reporter) -> Iterator[tuple[Site, Lock]]:
+    """Hold the namespace's lock; first bring to an end what an earlier command left unfinished.
+
+    Raises:
+        ApplyError: another command holds it, or the state directory cannot be used.
+        NotRestoredError: what was left unfinished cannot be taken back.
+    """
+    label = target.namespace.label
+    folder = namespace_folder(target.state_dir, target.namespace.folder)
+    with locked(folder, label, target.wait, reporter.note) as lock:
+        site = target.site(lock.busy)
+        reporter.report([recovered(note) for note in take_notes(folder)])
+        recover_unfinished(site, lambda problem: reporter.report([problem]))
+        yield site, lock
+
+
+def _open(netns: str | None, *, host: bool, create: bool) -> Namespace:
+    if host and netns is not None:
+        raise click.UsageError("--netns and --host exclude each other")
+    if host:
+        return open_host()
+    if netns is None:
+        raise click.UsageError("name a namespace with --netns NAME, or the host's own with --host")
+    return open_namespace(netns, create=create)

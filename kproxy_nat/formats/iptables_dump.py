@@ -1,0 +1,129 @@
+"""Dumps of iptables-save cut into chains, without parsing their rules.
+
+In this form two rule sets of hundreds of thousands of lines are compared at once, and foreign rules stay the
+bytes that they are. ``formats.iptables_parse`` is for those who need to know what a rule says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER
+
+_TABLE = re.compile(r"^\*(\S+)$", re.MULTILINE)
+_CHAIN = re.compile(r"^:(\S+) (\S+)", re.MULTILINE)
+_COUNTERS = re.compile(r"^\[\d+:\d+\] ", re.MULTILINE)
+_BLOCK = re.compile(r"^-A (\S+).*\n(?:-A \1 .*\n)*", re.MULTILINE)
+_FEW_CHAINS = 50
+"""As many names fit into a pattern that is still fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class DumpedTable:
+    """A table: the policy of each built-in chain, and the text of each chain's rules, all lines ended.
+
+    A rule's line is ``-A CHAIN ...``; a chain without rules has the empty text.
+    """
+
+    name: str
+    policies: Mapping[str, str] = field(default_factory=dict)
+    chains: Mapping[str, str] = field(default_factory=dict)
+
+    def user_chains(self) -> list[str]:
+        """Return the names of the chains that are not built in, sorted."""
+        return sorted(self.chains.keys() - self.policies.keys())
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """The tables of one family."""
+
+    family: IpFamily
+    tables: Mapping[str, DumpedTable] = field(default_factory=dict)
+
+    def table(self, name: str) -> DumpedTable:
+        """Return a table; an empty one where the kernel has not made it yet."""
+        return self.tables.get(name) or _untouched(name)
+
+
+def split_dump(text: str, family: IpFamily) -> Dump:
+    """Cut the output of ``iptables-save``, with or without ``--counters``, into chains; counters are dropped.
+
+    What is not in the form of that output, as broken lines, belongs to no chain.
+    """
+    return Dump(family, {name: _table(name, text[start:end]) for name, start, end in _sections(text)})
+
+
+def rule_counters(text: str, table: str, chains: Collection[str]) -> dict[str, str]:
+    """Return the counters of rules in these chains, ``"12:3456"``, by line, where they are not zero.
+
+    Of equal rules of a chain, the first's.
+    """
+    names = "|".join(map(re.escape, chains)) if len(chains) <= _FEW_CHAINS else r"\S+"
+    pattern = re.compile(rf"^\[(?!0:0\])(\d+:\d+)\] (-A ({names}) .*)$", re.MULTILINE)
+    counters: dict[str, str] = {}
+    for name, start, end in _sections(text):
+        found = pattern.finditer(text, start, end) if chains and name == table else ()
+        for rule in found:
+            if rule[3] in chains:
+                counters.setdefault(rule[2], rule[1])
+    return counters
+
+
+def join_dump(dump: Dump) -> str:
+    """Return the dump as ``iptables-save`` prints it, with all counters at zero and without comments."""
+    parts: list[str] = []
+    for name in sorted(dump.tables, key=_table_rank):
+        table = dump.tables[name]
+        chains = [*_builtin_chains(table), *table.user_chains()]
+        parts.append(f"*{name}\n")
+        parts += (f":{chain} {table.policies.get(chain, '-')} [0:0]\n" for chain in chains)
+        parts += (table.chains[chain] for chain in chains)
+        parts.append("COMMIT\n")
+    return "".join(parts)
+
+
+def _sections(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each table, and where its text begins and ends (before COMMIT)."""
+    found = _TABLE.search(text)
+    while found:
+        end = text.find("\nCOMMIT\n", found.end())
+        if end < 0:
+            return
+        yield found[1], found.end() + 1, end + 1
+        found = _TABLE.search(text, end)
+
+
+def _table(name: str, body: str) -> DumpedTable:
+    starts = [start + 1 for start in (body.find("\n-A "), body.find("\n[")) if start >= 0]
+    declared = body[: min(starts, default=len(body))]
+    rules = body[len(declared) :]
+    if rules.startswith("["):
+        rules = _COUNTERS.sub("", rules)
+    policies: dict[str, str] = {}
+    chains: dict[str, str] = {}
+    for chain, policy in _CHAIN.findall(declared):
+        chains[chain] = ""
+        if policy != "-":
+            policies[chain] = policy
+    for block in _BLOCK.finditer(rules):
+        chain = block[1]
+        chains[chain] = chains[chain] + block[0] if chains.get(chain) else block[0]
+    return DumpedTable(name, policies, chains)
+
+
+def _untouched(name: str) -> DumpedTable:
+    builtin = BUILTIN_CHAINS.get(name, ())
+    return DumpedTable(name, dict.fromkeys(builtin, "ACCEPT"), dict.fromkeys(builtin, ""))
+
+
+def _builtin_chains(table: DumpedTable) -> list[str]:
+    known = BUILTIN_CHAINS.get(table.name, ())
+    return [*(c for c in known if c in table.policies), *sorted(table.policies.keys() - set(known))]
+
+
+def _table_rank(name: str) -> tuple[int, str]:
+    return (TABLE_ORDER.index(name) if name in TABLE_ORDER else len(TABLE_ORDER)), name

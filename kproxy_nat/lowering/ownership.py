@@ -1,0 +1,60 @@
+"""Which chains and rules in a dump belong to the layouts for iptables; everything else is foreign.
+
+A chain belongs to them by its name, whoever made it, as kube-proxy sees it, too. A rule in a built-in chain
+does if it is word for word one of their jumps.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from kproxy_nat.formats.iptables_dump import Dump, split_dump
+from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.lowering import chain_names as names
+from kproxy_nat.lowering.iptables_kube_proxy import FILTER_CHAINS, NAT_CHAINS, jumps_transaction
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.transactions import evaluate
+
+TABLES = ("nat", "filter")
+"""The tables that hold rules of ours, in the order in which they are committed.
+
+The first is its own rehearsal, since a table that is refused stays as it was. So the one that is by far the
+larger comes first, and is not rehearsed.
+"""
+
+KUBELET_CANARY = "KUBE-KUBELET-CANARY"
+PROXY_CANARY = "KUBE-PROXY-CANARY"
+
+_SERVICE_CHAIN = re.compile(r"KUBE-(?:SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}")
+_FIXED = {"filter": frozenset((*FILTER_CHAINS, names.KUBELET_FIREWALL)), "nat": frozenset(NAT_CHAINS)}
+
+
+def is_owned(table: str, chain: str) -> bool:
+    """Whether a user chain belongs to us. ``KUBE-FIREWALL`` does, unless :func:`shares_firewall`."""
+    if chain in _FIXED.get(table, ()):
+        return True
+    return table == "nat" and chain.startswith("KUBE-") and bool(_SERVICE_CHAIN.fullmatch(chain))
+
+
+def shares_firewall(dump: Dump) -> bool:
+    """Whether a kubelet looks after ``KUBE-FIREWALL`` and the jumps to it, too."""
+    return any(KUBELET_CANARY in table.chains for table in dump.tables.values())
+
+
+def managed_by_kube_proxy(dump: Dump) -> bool:
+    """Whether a kube-proxy watches over these rules: it would soon write its own over ours."""
+    return any(PROXY_CANARY in table.chains for table in dump.tables.values())
+
+
+@functools.cache
+def jump_lines(family: IpFamily) -> frozenset[str]:
+    """Return our rules in built-in chains, as iptables-save prints them."""
+    dump = split_dump(render_save(evaluate(jumps_transaction(family))), family)
+    blocks = (block for table in dump.tables.values() for block in table.chains.values())
+    return frozenset(line for block in blocks for line in block.splitlines())
+
+
+def leads_to_firewall(line: str) -> bool:
+    """Whether a rule is a jump that kubelet makes, too."""
+    return line.endswith(f" -j {names.KUBELET_FIREWALL}")
