@@ -14,7 +14,8 @@ from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
 from kproxy_nat.apply.planning import LiveRules, owned_part, predict
 from kproxy_nat.apply.recovery import Warn, bring_back
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl
+from kproxy_nat.apply.sysctls import change_sysctls, enabled_forwarding, read_sysctl
+from kproxy_nat.apply.wanted import FORWARDING
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
@@ -142,6 +143,9 @@ def _begin(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> G
         current = site.namespace.run(read_sysctl, name)
         if current != value:
             record.sysctls.append(SysctlChange(name, current or "", value))
+    for family, name in FORWARDING.items():
+        if any(change.name == name and change.before == OFF for change in record.sysctls):
+            record.forwarding += site.namespace.run(enabled_forwarding, family)
     if work.nfacct:
         present = site.namespace.run(list_nfacct)
         record.nfacct.extend(name for name in work.nfacct if name not in present)
@@ -160,6 +164,7 @@ def _carry_on(record: Record, latest: Generation | None) -> None:
         first = changed.get(change.name, change)
         changed[change.name] = SysctlChange(change.name, first.before, change.after)
     record.original_sysctls = [change for change in changed.values() if change.before != change.after]
+    record.forwarding = record.forwarding or (earlier.forwarding if earlier else [])
     record.own_nfacct = list(dict.fromkeys([*(earlier.own_nfacct if earlier else ()), *record.nfacct]))
 
 

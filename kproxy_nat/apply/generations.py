@@ -64,6 +64,7 @@ class Record(msgspec.Struct, omit_defaults=True):
         nfacct: the accounting objects that this made.
         original_sysctls: all that were changed since the first apply, with their values before that.
         own_nfacct: all objects that were made since the first apply.
+        forwarding: settings of interfaces that were on before forwarding was switched on for all of them.
     """
 
     format: str
@@ -82,6 +83,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     nfacct: list[str] = []
     original_sysctls: list[SysctlChange] = []
     own_nfacct: list[str] = []
+    forwarding: list[str] = []
     needs_confirmation: bool = False
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kproxy_nat.apply import ownership
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Problem
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable, join_dump, rule_counters
 from kproxy_nat.formats.iptables_parse import parse_save
-from kproxy_nat.lowering import ownership
 from kproxy_nat.lowering.chain_names import KUBELET_FIREWALL
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import Goto, Jump

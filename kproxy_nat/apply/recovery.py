@@ -8,7 +8,7 @@ from kproxy_nat.apply.generations import Generation
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.planning import plan_change
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.sysctls import read_sysctl, restore_sysctls
+from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl, restore_sysctls
 from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Problem, Severity
 from kproxy_nat.net.addresses import IpFamily
 
@@ -33,6 +33,7 @@ def bring_back(site: Site, generation: Generation, counted: Mapping[IpFamily, st
         new = {change.name: change.after for change in record.sysctls}
         for problem in site.namespace.run(restore_sysctls, old, new):
             warn(problem)
+        site.namespace.run(change_sysctls, dict.fromkeys(record.forwarding, "1"))
         before = {family: generation.before(family) for family in generation.families()}
         for family, wanted in before.items():
             change = plan_change(site.read(family), wanted, counted.get(family))

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Problem, Severity
+from kproxy_nat.net.addresses import IpFamily
 
 _ROOT = Path("/proc/sys")
+_FOLDERS = {IpFamily.IPV4: "ipv4", IpFamily.IPV6: "ipv6"}
 _SEPARATORS = str.maketrans("./", "/.")
 """Dots are slashes in a path, and slashes are dots: ``net.ipv4.conf.eth0/100.forwarding``, see sysctl(8)."""
 
@@ -69,6 +71,16 @@ def restore_sysctls(before: Mapping[str, str], after: Mapping[str, str]) -> tupl
     if failed:
         raise ApplyError(*failed, *left)
     return tuple(left)
+
+
+def enabled_forwarding(family: IpFamily) -> list[str]:
+    """Return the names of the interfaces' own forwarding settings that are on.
+
+    Writing the setting for all of them writes each one, too (ip-sysctl in the kernel's documentation).
+    """
+    pattern = f"net/{_FOLDERS[family]}/conf/*/forwarding"
+    names = (str(path.relative_to(_ROOT)).translate(_SEPARATORS) for path in _ROOT.glob(pattern))
+    return sorted(name for name in names if read_sysctl(name) == "1" and ".conf.all." not in name)
 
 
 def _restore(name: str, before: str, after: str) -> list[Problem]:

@@ -17,7 +17,7 @@ from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import write_stdout
-from kproxy_nat.cli.planning import plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.planning import given_back, plan_for, warn_of_kube_proxy
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
@@ -65,8 +65,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
 def _given_back(site: Site, record: Record | None) -> dict[str, str]:
     """Return the settings that still have the values which we gave them, with those before."""
-    changes = record.original_sysctls if record else []
-    return {c.name: c.before for c in changes if site.namespace.run(read_sysctl, c.name) == c.after}
+    if record is None:
+        return {}
+    changes = (c for c in record.original_sysctls if site.namespace.run(read_sysctl, c.name) == c.after)
+    return given_back(changes, record.forwarding)
 
 
 def _delete_nfacct(site: Site, record: Record | None, reporter: Reporter) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 import click
 import msgspec
@@ -32,7 +30,7 @@ from kproxy_nat.apply.tools import (
     version_text,
 )
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.output import stdout_has_color, write_stdout
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = 1
@@ -135,7 +133,7 @@ def command(ctx: click.Context, /, netns: str | None, host: bool, output: str) -
     if output == "json":
         write_stdout(msgspec.json.format(msgspec.json.encode(diagnosis), indent=2).decode() + "\n")
     else:
-        write_stdout("\n".join(render_text(diagnosis, color=_use_color(ctx))) + "\n")
+        write_stdout("\n".join(render_text(diagnosis, color=stdout_has_color(ctx))) + "\n")
     ctx.exit(0 if diagnosis.ok else 1)
 
 
@@ -146,14 +144,6 @@ def _opened(netns: str | None, host: bool) -> Iterator[Namespace | None]:
         return
     with open_host() if netns is None else open_namespace(netns) as namespace:
         yield namespace
-
-
-def _use_color(ctx: click.Context) -> bool:
-    """Return whether to colour standard output, where the reporter's choice is about standard error."""
-    choice: Any = ctx.find_root().params.get("color", "auto")
-    if choice != "auto":
-        return bool(choice == "always")
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def diagnose(namespace: Namespace | None) -> Diagnosis:

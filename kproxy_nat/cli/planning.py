@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from kproxy_nat.apply.execution import OFF
 from kproxy_nat.apply.facts import NamespaceFacts, read_facts
-from kproxy_nat.apply.generations import InputDigest
+from kproxy_nat.apply.generations import InputDigest, SysctlChange
+from kproxy_nat.apply.ownership import managed_by_kube_proxy
 from kproxy_nat.apply.plan import Plan, Wanted, is_plan, make_plan, parse_plan
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.site import Site
@@ -22,7 +24,6 @@ from kproxy_nat.cli.node import load_node
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
 from kproxy_nat.errors import Code, Problem, Severity
-from kproxy_nat.lowering.ownership import managed_by_kube_proxy
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.options import Overrides
@@ -110,7 +111,16 @@ def plan_for(
     """
     namespace = site.namespace
     sysctls = {n: v for n, v in wanted.sysctls.items() if namespace.run(read_sysctl, n) != v}
+    if OFF in sysctls.values():
+        # Forwarding that is switched off for all interfaces has to be switched on for some again.
+        sysctls |= wanted.sysctls
     return make_plan(action, namespace.label, namespace.identity, variant, live, wanted, sysctls)
+
+
+def given_back(changes: Iterable[SysctlChange], forwarding: Sequence[str]) -> dict[str, str]:
+    """Return the settings' values before; with those of interfaces that follow one for all of them."""
+    before = {change.name: change.before for change in changes}
+    return before | (dict.fromkeys(forwarding, "1") if OFF in before.values() else {})
 
 
 def warn_of_kube_proxy(live: Mapping[IpFamily, LiveRules], reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.planning import plan_for
+from kproxy_nat.cli.planning import given_back, plan_for
 from kproxy_nat.cli.target import locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 from kproxy_nat.formats.iptables_dump import join_dump
@@ -66,7 +66,7 @@ def _latest(site: Site) -> Generation:
 
 def _before(site: Site, generation: Generation) -> Wanted:
     rules = {family: generation.before(family) for family in generation.families()}
-    changes = generation.record.sysctls
-    unchanged = (c for c in changes if site.namespace.run(read_sysctl, c.name) == c.after)
+    record = generation.record
+    unchanged = (c for c in record.sysctls if site.namespace.run(read_sysctl, c.name) == c.after)
     nfacct = {name for dump in rules.values() for name in _NFACCT_NAME.findall(join_dump(dump))}
-    return Wanted(rules, {change.name: change.before for change in unchanged}, sorted(nfacct))
+    return Wanted(rules, given_back(unchanged, record.forwarding), sorted(nfacct))
