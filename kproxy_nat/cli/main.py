@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
     "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
     "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),
+    "status": ("kproxy_nat.cli.status", "Compare a namespace with what was applied to it."),
     "delete": ("kproxy_nat.cli.delete", "Remove what is ours from a namespace, nothing else."),
     "rollback": ("kproxy_nat.cli.rollback", "Go back to the state before the last apply."),
     "doctor": ("kproxy_nat.cli.doctor", "Check tools, kernel and versions for what apply needs."),

@@ -1,0 +1,173 @@
+"""``kproxy-nat status``: what a namespace holds, compared with what was applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+import msgspec
+
+from kproxy_nat.apply.changes import Lines
+from kproxy_nat.apply.generations import Generation, InputDigest
+from kproxy_nat.apply.planning import LiveRules, plan_change
+from kproxy_nat.apply.service_counters import ServiceCounters, service_counters
+from kproxy_nat.apply.site import Site
+from kproxy_nat.apply.sysctls import read_sysctl
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.node import gc_paused
+from kproxy_nat.cli.options import verbosity_options
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.planning import warn_of_kube_proxy
+from kproxy_nat.cli.target import opened_target, target_options
+from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.net.addresses import IpFamily
+
+DRIFT = 1
+"""The exit status when the live rules are not those that were applied."""
+
+FORMAT = "kproxy-nat/status"
+VERSION = 1
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A chain that is not as it was applied: rules that are missing, and rules that were not applied."""
+
+    family: IpFamily
+    table: str
+    chain: str
+    missing: list[str]
+    unexpected: list[str]
+
+
+class SettingDifference(msgspec.Struct, frozen=True):
+    """A kernel setting that has not the value which it was given."""
+
+    name: str
+    applied: str
+    live: str | None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The whole. ``unfinished`` tells of a command that is under way, or was cut off."""
+
+    format: str
+    version: int
+    namespace: str
+    action: str
+    time: str
+    engine: str
+    inputs: list[InputDigest]
+    in_step: bool
+    drift: list[Difference]
+    settings: list[SettingDifference]
+    unfinished: bool
+    services: list[ServiceCounters]
+
+
+@click.command("status", short_help="Compare a namespace with what was applied to it.")
+@click.option(
+    "-o",
+    "--output",
+    "status_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: see docs/apply.md.",
+)
+@target_options
+@verbosity_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Compare the live rules with what was applied, and tell since when, and what went through each Service.
+
+    Exit status: 0 in step, 1 drift or nothing applied.
+
+    \b
+    Example:
+      kproxy-nat status --netns demo
+    """  # noqa: D301
+    reporter = reporter_of(ctx)
+    with gc_paused(), opened_target(params, reporter) as target:
+        site = target.site()
+        latest = site.generations.latest()
+        if latest is None:
+            message = f"nothing was applied to {target.namespace.label}"
+            hint = "records are of one namespace from its creation to its end, in --state-dir"
+            raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
+        live = site.read_all(latest.families())
+        warn_of_kube_proxy(live, reporter)
+        status = _status(site, latest, live)
+    as_json = params["status_format"] == "json"
+    text = msgspec.json.format(msgspec.json.encode(status), indent=1).decode() + "\n" if as_json else ""
+    write_stdout(text or "".join(f"{line}\n" for line in _lines(status)))
+    if not status.in_step:
+        ctx.exit(DRIFT)
+
+
+def _status(site: Site, latest: Generation, live: Mapping[IpFamily, LiveRules]) -> Status:
+    record = latest.record
+    drift = [d for family, rules in live.items() for d in _drift(latest, family, rules)]
+    settings = [
+        SettingDifference(change.name, change.after, value)
+        for change in record.original_sysctls
+        if (value := site.namespace.run(read_sysctl, change.name)) != change.after
+    ]
+    return Status(
+        FORMAT,
+        VERSION,
+        site.namespace.label,
+        record.action,
+        record.time,
+        record.engine,
+        record.inputs,
+        not drift and not settings,
+        drift,
+        settings,
+        site.generations.unfinished() is not None,
+        [c for family, rules in live.items() for c in service_counters(rules.text, family)],
+    )
+
+
+def _drift(latest: Generation, family: IpFamily, live: LiveRules) -> Iterator[Difference]:
+    for table in plan_change(live, latest.after(family)).tables:
+        for chain in table.chains:
+            held, applied = chain.before or (), chain.after or ()
+            yield Difference(
+                family, table.table, chain.name, _without(applied, held), _without(held, applied)
+            )
+
+
+def _without(lines: Lines, others: Lines) -> list[str]:
+    return [line for line in lines if line not in set(others)]
+
+
+def _lines(status: Status) -> Iterator[str]:
+    name = status.namespace
+    inputs = ", ".join(source.source for source in status.inputs)
+    origin = f", from {inputs}" if inputs else ""
+    yield f"{name}: {status.action} of {status.time} with {status.engine}{origin}"
+    if status.unfinished:
+        yield f"{name}: another command is under way, or was cut off"
+    yield f"{name}: {'in step' if status.in_step else 'drift'}"
+    for difference in status.drift:
+        yield f"  {difference.family} {difference.table} {difference.chain}"
+        yield from (f"    - {line}" for line in difference.missing)
+        yield from (f"    + {line}" for line in difference.unexpected)
+        if not (difference.missing or difference.unexpected):
+            yield "    the chain is not there, or its rules are in another order"
+    for setting in status.settings:
+        yield f"  {setting.name} is {setting.live}, not {setting.applied}"
+    for service in status.services:
+        yield from _service_lines(service)
+
+
+def _service_lines(service: ServiceCounters) -> Iterator[str]:
+    yield f"{service.service} ({service.family}), connections:"
+    width = max(
+        len(text) for text in [f.to for f in service.frontends] + [e.endpoint for e in service.endpoints]
+    )
+    for frontend in service.frontends:
+        yield f"  {frontend.to:<{width}}  {frontend.connections}"
+    for endpoint in service.endpoints:
+        yield f"    {endpoint.endpoint:<{width}}  {endpoint.connections}"
