@@ -20,8 +20,8 @@ class Engine(Protocol):
         """The tool or library with its variant and version, for records and messages."""
         ...
 
-    def save(self, family: IpFamily) -> str:
-        """Return the live rules with counters, as ``iptables-save --counters`` prints them."""
+    def save(self, family: IpFamily, *, counters: bool) -> str:
+        """Return the live rules, with or without counters, as ``iptables-save`` prints them."""
         ...
 
     def test(self, change: FamilyChange) -> None:

@@ -20,7 +20,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -192,11 +192,10 @@ class Generations:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
             for family, dump in before.items():
-                _write(staging / f"before.{RULE_FILES[family]}", join_dump(dump))
+                _write_rules(staging / f"before.{RULE_FILES[family]}", dump, finished[-1:], family)
             for family, dump in after.items():
-                text = join_dump(dump)
-                record.digests[family] = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-                _write(staging / f"after.{RULE_FILES[family]}", text)
+                path = staging / f"after.{RULE_FILES[family]}"
+                record.digests[family] = _write_rules(path, dump, finished[-1:], family)
             _write_record(staging, record)
             unfinished = staging.with_suffix(_UNFINISHED)
             staging.rename(unfinished)
@@ -262,6 +261,18 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], family: IpFamily) -> str:
+    """Write rules, and return their digest; those of the latest generation are linked, not written again."""
+    text = join_dump(dump)
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    for generation in latest:
+        if generation.record.digests.get(family) == digest:
+            os.link(generation.path / f"after.{RULE_FILES[family]}", path)
+            return digest
+    _write(path, text)
+    return digest
 
 
 def _write_record(folder: Path, record: Record) -> None:

@@ -50,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         action: ``apply``, ``delete`` or ``rollback``.
-        live: for each family the digest of the rules that the plan was made for.
+        live: for each family the digest of the rules that a plan which is kept was made for.
         changes: for each family, also for those where nothing changes.
         sysctls: the values wanted of those that have others.
     """
@@ -62,8 +62,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     namespace: str
     identity: Identity
     variant: Variant
-    live: dict[IpFamily, str]
     changes: dict[IpFamily, FamilyChange]
+    live: dict[IpFamily, str] = {}
     sysctls: dict[str, str] = {}
     nfacct: list[str] = []
     udp_services: dict[IpFamily, UdpServices] = {}
@@ -109,15 +109,20 @@ def make_plan(
         namespace,
         identity,
         variant,
-        {family: live_digest(rules.dump) for family, rules in live.items()},
         {family: plan_change(rules, wanted.rules[family]) for family, rules in live.items()},
-        dict(sysctls),
-        wanted.nfacct,
-        wanted.udp_services,
-        wanted.services,
-        wanted.inputs,
-        wanted.options,
+        sysctls=dict(sysctls),
+        nfacct=wanted.nfacct,
+        udp_services=wanted.udp_services,
+        services=wanted.services,
+        inputs=wanted.inputs,
+        options=wanted.options,
     )
+
+
+def bind(plan: Plan, live: Mapping[IpFamily, LiveRules]) -> Plan:
+    """Return the plan for keeping: with the digests of the rules that it was made for."""
+    digests = {family: live_digest(rules.dump) for family, rules in live.items()}
+    return msgspec.structs.replace(plan, live=digests)
 
 
 def live_digest(dump: Dump) -> str:

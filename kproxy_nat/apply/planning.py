@@ -120,16 +120,17 @@ def _table_change(live: LiveRules, wanted: Dump, name: str) -> TableChange:
 def _owned_changes(
     old: DumpedTable, new: DumpedTable, kept: frozenset[str], family: IpFamily
 ) -> Iterator[ChainChange]:
-    owned = {chain for chain in old.chains if ownership.is_owned(old.name, chain)}
-    wanted = {chain for chain in new.chains if ownership.is_owned(new.name, chain)}
-    for chain in owned - wanted - kept:
-        yield ChainChange(chain, _lines(old.chains[chain]), None)
-    for chain in wanted:
-        before, after = old.chains.get(chain), new.chains[chain]
-        if before is None:
-            yield ChainChange(chain, None, _lines(after))
-        elif before != after and not _same_rules(before, after, old.name, family):
+    for chain, before in old.chains.items():
+        after = new.chains.get(chain)
+        if before == after or (chain in kept and after is None) or not ownership.is_owned(old.name, chain):
+            continue
+        if after is None:
+            yield ChainChange(chain, _lines(before), None)
+        elif not _same_rules(before, after, old.name, family):
             yield ChainChange(chain, _lines(before), _lines(after))
+    for chain in new.chains.keys() - old.chains.keys():
+        if ownership.is_owned(new.name, chain):
+            yield ChainChange(chain, None, _lines(new.chains[chain]))
 
 
 def _builtin_changes(old: DumpedTable, new: DumpedTable, live: Dump) -> Iterator[ChainChange]:

@@ -39,10 +39,10 @@ class RestoreEngine:
         """See :class:`Engine`."""
         return self._tools.description
 
-    def save(self, family: IpFamily) -> str:
+    def save(self, family: IpFamily, *, counters: bool) -> str:
         """See :class:`Engine`."""
         program = self._tools.save[family]
-        done = self._run([program, "--counters"], "")
+        done = self._run([program, "--counters"] if counters else [program], "")
         if done.returncode:
             raise self._refusal(program, done, "")
         return done.stdout

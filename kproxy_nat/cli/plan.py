@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kproxy_nat.apply.plan import render_plan
+from kproxy_nat.apply.plan import bind, render_plan
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
@@ -59,10 +59,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         live = site.read_all(wanted.rules)
         warn_of_kube_proxy(live, reporter)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
-    text = render_plan(plan)
+        as_json = params["plan_format"] == "json"
+        text = render_plan(bind(plan, live)) if as_json or params["out"] else ""
     if params["out"]:
         write_files({Path(params["out"]): text})
-    as_json = params["plan_format"] == "json"
     write_stdout(text if as_json else plan_text(plan, color=stdout_has_color(ctx)))
     if params["detailed_exitcode"] and not plan.is_empty:
         ctx.exit(CHANGES)
