@@ -16,7 +16,16 @@ from kproxy_nat.net.addresses import IpFamily
 _LOCKED = 4
 """The exit status when the lock stayed taken (iptables(8), RESOURCE_PROBLEM)."""
 
+_OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
+
+
+class RuleRefusedError(ApplyError):
+    """The tool or the kernel refused the rules, and said because of which one."""
+
+    def __init__(self, problem: Problem, rule: str) -> None:
+        super().__init__(problem)
+        self.rule = rule
 
 
 class RestoreEngine:
@@ -88,7 +97,8 @@ class RestoreEngine:
             raise ApplyError(Problem(Code.TOOL_MISSING, message, hint="install iptables")) from None
 
     def _refusal(self, program: Path, done: subprocess.CompletedProcess[str], text: str) -> ApplyError:
-        said = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+        lines = (_OWN_NAME.sub("", line).strip() for line in done.stderr.splitlines())
+        said = "; ".join(line for line in lines if line)
         said = said or f"it ended with status {done.returncode}"
         if "Permission denied" in said:
             return ApplyError(Problem(Code.NOT_PERMITTED, f"{program.name}: {said}", hint="run as root"))
@@ -96,12 +106,14 @@ class RestoreEngine:
             message = f"another program has held the lock of {program.name} for {self._wait} s"
             hint = "try again, or wait longer with --wait"
             return ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
-        return ApplyError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=_blamed(said, text)))
+        rule = _refused_rule(said, text)
+        hint = f"the rule is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
+        return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=hint), rule)
 
 
-def _blamed(said: str, text: str) -> str:
-    """Return the line that the tool complains about."""
+def _refused_rule(said: str, text: str) -> str:
+    """Return the line that the tool complains about, if it says which."""
     found = _FAILED_LINE.search(said)
     lines = text.splitlines()
     number = int(found[1]) if found else 0
-    return f"the line is: {lines[number - 1]}" if 0 < number <= len(lines) else ""
+    return lines[number - 1] if 0 < number <= len(lines) else ""

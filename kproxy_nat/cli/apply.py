@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from kproxy_nat.apply.blame import blame
 from kproxy_nat.apply.plan import Plan, Wanted, check_current
-from kproxy_nat.apply.planning import LiveRules
-from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.tools import Variant
+from kproxy_nat.apply.restore_engine import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
@@ -23,8 +21,8 @@ from kproxy_nat.cli.planning import (
     saved_plan,
     warn_of_kube_proxy,
 )
-from kproxy_nat.cli.target import locked_site, opened_target, target_options
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.cli.report import Reporter
+from kproxy_nat.cli.target import Target, locked_site, opened_target, target_options
 
 
 @click.command("apply", short_help="Make the rules of a namespace what the manifests say.")
@@ -58,16 +56,27 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """  # noqa: D301
     reporter = reporter_of(ctx)
     with gc_paused(), opened_target(params, reporter, create=params["create"]) as target:
-        source = saved_plan(params["sources"]) or load_wanted(params, target, reporter)
-        with locked_site(target, reporter) as (site, lock):
-            live = site.read_all(source.changes if isinstance(source, Plan) else source.rules)
-            warn_of_kube_proxy(live, reporter)
-            plan = _plan(source, site, target.tools.variant, live)
-            carry_out(plan, live, Way(target, site, lock, reporter, params["confirm"]))
+        plan = saved_plan(params["sources"])
+        if plan is not None:
+            _apply_plan(plan, target, reporter, params["confirm"])
+            return
+        compiled = load_wanted(params, target, reporter)
+        try:
+            _apply_wanted(compiled.wanted, target, reporter, params["confirm"])
+        except RuleRefusedError as error:
+            raise blame(error, compiled.views) from None
 
 
-def _plan(source: Plan | Wanted, site: Site, variant: Variant, live: Mapping[IpFamily, LiveRules]) -> Plan:
-    if isinstance(source, Wanted):
-        return plan_for("apply", site, variant, live, source)
-    check_current(source, site.namespace.identity, live)
-    return source
+def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float | None) -> None:
+    with locked_site(target, reporter) as (site, lock):
+        live = site.read_all(plan.changes)
+        check_current(plan, target.namespace.identity, live)
+        carry_out(plan, live, Way(target, site, lock, reporter, confirm))
+
+
+def _apply_wanted(wanted: Wanted, target: Target, reporter: Reporter, confirm: float | None) -> None:
+    with locked_site(target, reporter) as (site, lock):
+        live = site.read_all(wanted.rules)
+        warn_of_kube_proxy(live, reporter)
+        plan = plan_for("apply", site, target.tools.variant, live, wanted)
+        carry_out(plan, live, Way(target, site, lock, reporter, confirm))

@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """  # noqa: D301
     reporter = reporter_of(ctx)
     with gc_paused(), opened_target(params, reporter) as target:
-        wanted = load_wanted(params, target, reporter)
+        wanted = load_wanted(params, target, reporter).wanted
         site = target.site()
         live = site.read_all(wanted.rules)
         warn_of_kube_proxy(live, reporter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,15 @@ def saved_plan(sources: Sequence[str]) -> Plan | None:
         return None
 
 
-def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> Wanted:
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What is wanted, and the views that it was made of."""
+
+    wanted: Wanted
+    views: list[NodeView]
+
+
+def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> Compiled:
     """Compile the sources for the namespace.
 
     Raises:
@@ -89,7 +97,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> W
     usable = [view for view in views if view.family in facts.families]
     _mention_unusable([view for view in views if view not in usable], target, reporter)
     reporter.report(dict.fromkeys(problem for view in usable for problem in find_conflicts(view)))
-    return wanted_for(
+    wanted = wanted_for(
         node.cluster,
         node.options,
         usable,
@@ -99,6 +107,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> W
         ],
         given=_given(params),
     )
+    return Compiled(wanted, usable)
 
 
 def plan_for(
