@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from kproxy_nat.apply.namespaces import Identity
+from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump, join_dump, split_dump
 from kproxy_nat.net.addresses import IpFamily
@@ -74,6 +75,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     namespace: str
     identity: Identity
     time: str
+    variant: Variant
     engine: str
     inputs: list[InputDigest] = []
     options: dict[str, str] = {}

@@ -65,17 +65,6 @@ def recover(site: Site, generation: Generation, warn: Warn) -> str:
     return f"{begun} {reason}; what was there before was brought back"
 
 
-def recover_unfinished(site: Site, warn: Warn) -> None:
-    """Recover what an earlier command left unfinished, and tell about it.
-
-    Raises:
-        NotRestoredError: it cannot be taken back.
-    """
-    generation = site.generations.unfinished()
-    if generation is not None:
-        warn(recovered(recover(site, generation, warn)))
-
-
 def recovered(sentence: str) -> Problem:
     """Return the warning about something that was recovered."""
     return Problem(Code.RECOVERED, sentence, Severity.WARNING)

@@ -80,7 +80,7 @@ class Watchdog:
 
 @contextmanager
 def watchdog(site: Site, variant: Variant, wait: int, lock: Lock) -> Iterator[Watchdog]:
-    """Start a watchdog; it is dismissed when the block ends in whatever way, and takes over when we die.
+    """Start a watchdog; it takes over when we die, or when the block leaves something unfinished behind.
 
     Raises:
         ApplyError: it does not start.
@@ -113,11 +113,17 @@ def watchdog(site: Site, variant: Variant, wait: int, lock: Lock) -> Iterator[Wa
         try:
             yield Watchdog(process)
         finally:
-            try:
-                process.stdin.write(b"done\n")
-                process.stdin.close()
-            except OSError:
-                process.kill()
+            _dismiss(process, finished=site.generations.unfinished() is None)
+
+
+def _dismiss(process: subprocess.Popen[bytes], *, finished: bool) -> None:
+    assert process.stdin is not None
+    try:
+        if finished:
+            process.stdin.write(b"done\n")
+        process.stdin.close()
+    except OSError:
+        process.kill()
 
 
 def main(arguments: Sequence[str]) -> None:

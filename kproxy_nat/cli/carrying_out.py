@@ -81,6 +81,7 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.namespace,
         plan.identity,
         datetime.now(UTC).isoformat(timespec="seconds"),
+        plan.variant,
         way.target.tools.description,
         plan.inputs,
         plan.options,

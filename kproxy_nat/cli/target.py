@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from kproxy_nat.apply.generations import namespace_folder, take_notes
+from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
 from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
-from kproxy_nat.apply.recovery import recover_unfinished, recovered
+from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.restore_engine import RestoreEngine
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import IptablesTools, Variant, find_iptables, other_variant_problem
@@ -55,7 +55,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--iptables",
         "variant",
         type=click.Choice([variant.value for variant in Variant]),
-        help="Which iptables. Default: the one that holds rules there, else what 'iptables' is.",
+        help="Which iptables. Default: that of the last apply, else the one that holds rules there.",
     ),
     click.option(
         "--wait",
@@ -85,7 +85,7 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
         ApplyError: it cannot be opened, or the tools are not there.
     """
     with _open(params["netns"], host=params["host"], create=create) as namespace:
-        variant = Variant(params["variant"]) if params["variant"] else None
+        variant = Variant(params["variant"]) if params["variant"] else _recorded_variant(namespace, params)
         tools = namespace.run(find_iptables, variant)
         problem = namespace.run(other_variant_problem, tools.variant)
         reporter.report([problem] if problem else [])
@@ -105,8 +105,21 @@ def locked_site(target: Target, reporter: Reporter) -> Iterator[tuple[Site, Lock
     with locked(folder, label, target.wait, reporter.note) as lock:
         site = target.site(lock.busy)
         reporter.report([recovered(note) for note in take_notes(folder)])
-        recover_unfinished(site, lambda problem: reporter.report([problem]))
+        unfinished = site.generations.unfinished()
+        if unfinished is not None:
+            tools = target.namespace.run(find_iptables, unfinished.record.variant)
+            begun = replace(target, tools=tools).site(lock.busy)
+            reporter.report(
+                [recovered(recover(begun, unfinished, lambda problem: reporter.report([problem])))]
+            )
         yield site, lock
+
+
+def _recorded_variant(namespace: Namespace, params: dict[str, Any]) -> Variant | None:
+    """Return the variant of the last command on the namespace, whose rules the next one is about."""
+    generations = Generations(params["state_dir"] / namespace.folder, namespace.identity)
+    last = generations.unfinished() or generations.latest()
+    return last.record.variant if last else None
 
 
 def _open(netns: str | None, *, host: bool, create: bool) -> Namespace:

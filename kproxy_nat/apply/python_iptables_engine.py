@@ -1,0 +1,127 @@
+"""The engine that speaks to ip_tables in process, by python-iptables: legacy tables only.
+
+It needs no other program, and reads with code that shares nothing with ``iptables-legacy-save`` but the
+extensions of libxtables.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+from kproxy_nat.apply.changes import FamilyChange, TableChange
+from kproxy_nat.apply.tools import legacy_tables
+from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.net.addresses import IpFamily
+
+NAME = "python-iptables"
+
+_LOCK_FILE = "/run/xtables.lock"
+_LOCK_VARIABLE = "XTABLES_LOCKFILE"
+"""Names another file for the lock, as with the tools."""
+_PAUSE = 0.05
+
+_LIBRARY = threading.Lock()
+"""Held while the library works: it and libxtables have one state for the whole process."""
+
+
+class PythonIptablesEngine:
+    """See :class:`kproxy_nat.apply.engine.Engine`.
+
+    Args:
+        wait: seconds to wait for the lock of the legacy tools.
+
+    Raises:
+        ApplyError: python-iptables is not installed, or cannot be loaded.
+    """
+
+    def __init__(self, wait: int) -> None:
+        self._wait = wait
+        _load_library()
+
+    @property
+    def description(self) -> str:
+        """See :class:`Engine`."""
+        return f"{NAME} {version(NAME)}"
+
+    def save(self, family: IpFamily) -> str:
+        """See :class:`Engine`. Tables that do not exist yet are not made.
+
+        Raises:
+            ApplyError: also when a rule is there that the installed extensions do not know.
+        """
+        from kproxy_nat.apply.python_iptables_tables import dump_table  # noqa: PLC0415 # an extra
+
+        with _LIBRARY:
+            return "".join(dump_table(family, name) for name in legacy_tables(family))
+
+    def test(self, change: FamilyChange) -> None:
+        """See :class:`Engine`. All is done but the commit, so what only the kernel refuses is not noticed."""
+        with _LIBRARY:
+            for part in change.tables:
+                self._carry_out(change.family, part, commit=False)
+
+    def load(self, change: FamilyChange) -> None:
+        """See :class:`Engine`."""
+        with _LIBRARY:
+            for part in change.tables:
+                self._carry_out(change.family, part, commit=True)
+
+    def _carry_out(self, family: IpFamily, part: TableChange, *, commit: bool) -> None:
+        """Change one table. Rules are translated before the lock is taken, since that takes long."""
+        from kproxy_nat.apply.python_iptables_tables import change_table, translated  # noqa: PLC0415 # an extra
+
+        commands = translated(family, part)
+        with _xtables_lock(self._wait):
+            change_table(family, part.table, commands, commit=commit)
+
+
+def _load_library() -> None:
+    try:
+        import kproxy_nat.apply.python_iptables_tables  # noqa: F401, PLC0415 # an extra, and slow to load
+    except Exception as error:  # noqa: BLE001 # where C libraries are missing it fails in many ways
+        message = f"{NAME} cannot be loaded: {error}"
+        hint = (
+            "pip install 'kproxy-nat[python-iptables]'; to install it needs gcc and libc6-dev, "
+            "to run libxtables, libip4tc and libip6tc, which come with the package iptables"
+        )
+        raise ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint)) from None
+
+
+@contextmanager
+def _xtables_lock(wait: int) -> Iterator[None]:
+    """Hold the lock of the legacy tools, which the library knows nothing of.
+
+    Raises:
+        ApplyError: somebody else held it for so long.
+    """
+    path = os.environ.get(_LOCK_VARIABLE) or _LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        message = f"cannot open {path}: {error.strerror or error}"
+        raise ApplyError(Problem(Code.NOT_PERMITTED, message, hint="run as root")) from None
+    try:
+        deadline = time.monotonic() + wait
+        while not _taken(descriptor):
+            if time.monotonic() >= deadline:
+                message = f"another program has held {path} for {wait} s"
+                hint = "try again, or wait longer with --wait"
+                raise ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
+            time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
