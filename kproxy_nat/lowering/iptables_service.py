@@ -52,7 +52,8 @@ class ServiceLowering:
         self.view = view
         self.out = out
         self.text = self.port.text
-        suffix = names.service_hash(self.text, self.port.protocol)
+        texts = [endpoint.text for endpoint in service.endpoints.reachable]
+        suffix, self.endpoint_chains = names.service_chains(self.text, self.port.protocol, texts)
         self.cluster_chain = names.CLUSTER_PREFIX + suffix
         self.local_chain = names.LOCAL_PREFIX + suffix
         self.external_chain = names.EXTERNAL_PREFIX + suffix
@@ -212,20 +213,18 @@ class ServiceLowering:
 
     def _balancing_chains(self) -> None:
         """(9) to (11) Choice of an endpoint, and a chain for each."""
-        reachable = self.service.endpoints.reachable
-        chains = names.endpoint_chains(self.text, self.port.protocol, [e.text for e in reachable])
         if self.service.balances_cluster:
-            self._balance(self.cluster_chain, self.service.endpoints.cluster, chains)
+            self._balance(self.cluster_chain, self.service.endpoints.cluster)
         if self.service.balances_local:
-            self._balance(self.local_chain, self.service.endpoints.local, chains)
-        self._endpoint_chains(reachable, chains)
+            self._balance(self.local_chain, self.service.endpoints.local)
+        self._endpoint_chains()
 
-    def _balance(self, chain: str, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
+    def _balance(self, chain: str, endpoints: list[Endpoint]) -> None:
         """(9), (10) Affinity first, for every endpoint; then equal shares, one in those that remain."""
         comments: list[tuple[AnyMatch, ...]] = [()] * len(endpoints)
         if not self.view.is_large_cluster:
             comments = [(Comment(f"{self.text} -> {e.text}"),) for e in endpoints]
-        targets = [chains[e.text] for e in endpoints]
+        targets = [self.endpoint_chains[e.text] for e in endpoints]
         rules: list[Rule] = []
         if self.port.affinity_seconds:
             rules = [
@@ -244,7 +243,7 @@ class ServiceLowering:
             return Recent(name, operation, mask=mask)
         return Recent(name, operation, self.port.affinity_seconds, reap=True, mask=mask)
 
-    def _endpoint_chains(self, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
+    def _endpoint_chains(self) -> None:
         """(11) Hairpin traffic is masqueraded; everything is sent to the endpoint."""
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
         transport = _any_port(self.port.protocol)
@@ -252,13 +251,14 @@ class ServiceLowering:
         origin, affinity = self.origin, self.port.affinity_seconds
         rules: list[AppendRule] = []
         add = rules.append
-        for endpoint, chain in zip(endpoints, chains.values(), strict=True):
+        chains = self.endpoint_chains.values()
+        for endpoint, chain in zip(self.service.endpoints.reachable, chains, strict=True):
             if affinity:
                 matches = (*comment, self._recent(chain, "set"), *transport)
             address = endpoint.address
             add(AppendRule(chain, Rule((*comment, Source(address)), _MARK, origin)))
             add(AppendRule(chain, Rule(matches, (Dnat(address, endpoint.port),), origin)))
-        self.out.nat_commands(map(DeclareChain, chains.values()), rules)
+        self.out.nat_commands(map(DeclareChain, chains), rules)
 
 
 @functools.lru_cache(maxsize=8)
