@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writers, save_writers, transport_options
+from kproxy_nat.formats.templates import ADDRESS_BLANKS, CHAIN_BLANK, Template
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_matches
 from kproxy_nat.ruleset.matches import AnyMatch, Destination, Protocol, Transport
+from kproxy_nat.ruleset.patterns import RulePattern
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER, Chain, Rule, Ruleset, Table
 from kproxy_nat.ruleset.transactions import (
-    AppendRule,
+    AppendAlike,
+    AppendRules,
     Command,
     DeclareChain,
+    DeclareChains,
     DeleteChain,
     DeleteRule,
     DeleteRuleAt,
@@ -79,17 +84,19 @@ def _arguments_writer(
     """Return a function that writes the arguments of a rule after its chain, each with a blank before it.
 
     It remembers texts of matches by identity, since rules for endpoints of one service, or of all services,
-    share most of their matches. An identity stays unique as long as the object lives, which the owner of the
-    rules sees to.
+    share most of their matches. An identity stays unique as long as the object lives, so it keeps them alive.
     """
     remembered: dict[int, str] = {}
+    alive: list[tuple[AnyMatch, ...]] = []
 
     def arguments(rule: Rule) -> str:
         matches = rule.matches
         text = remembered.get(id(matches))
         if text is None:
-            if len(remembered) >= _REMEMBERED_TEXTS:
+            if len(alive) >= _REMEMBERED_TEXTS:
                 remembered.clear()
+                alive.clear()
+            alive.append(matches)
             text = remembered[id(matches)] = match_text(matches, writers)
         for action in rule.actions:
             text += writers[type(action)](action)
@@ -107,31 +114,52 @@ def _save_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
 
 def render_restore(transaction: Transaction) -> str:
     """Return the transaction as kube-proxy writes it for ``iptables-restore --noflush``."""
-    lines: list[str] = []
+    texts: list[str] = []
+    write = _RestoreWriter(transaction.family).write
     for part in transaction.tables:
-        lines.append(f"*{part.table}\n")
-        lines.extend(_command_lines(part.commands))
-        lines.append("COMMIT\n")
-    return "".join(lines)
+        texts.append(f"*{part.table}\n")
+        texts.extend(map(write, part.commands))
+        texts.append("COMMIT\n")
+    return "".join(texts)
 
 
-def _command_lines(commands: Iterable[Command]) -> list[str]:
-    lines: list[str] = []
-    append = lines.append
-    arguments = _arguments_writer(RESTORE_WRITERS, _restore_matches)
-    for command in commands:
-        if type(command) is AppendRule:
-            append(f"-A {command.chain}{arguments(command.rule)}\n")
-        elif type(command) is DeclareChain:
-            packets, size = command.counters
-            append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
-        else:
-            append(f"{_OTHER_COMMANDS[type(command)](command)}\n")
-    return lines
+class _RestoreWriter:
+    """Writes the commands of one transaction, and remembers what recurs among them."""
 
+    def __init__(self, family: IpFamily) -> None:
+        self.family = family
+        self.arguments = _arguments_writer(RESTORE_WRITERS, _restore_matches)
+        self.templates: dict[RulePattern, Template] = {}
+        self.writers: dict[type[Command], Callable[[Any], str]] = {
+            **_OTHER_COMMANDS,
+            AppendRules: lambda c: self._append(c.chain, c.rules),
+            AppendAlike: self._append_alike,
+            InsertRule: self._insert,
+            ReplaceRule: lambda c: f"-R {c.chain} {c.position}{self.arguments(c.rule)}\n",
+            DeleteRule: lambda c: f"-D {c.chain}{self.arguments(c.rule)}\n",
+        }
 
-def _restore_arguments(rule: Rule) -> str:
-    return _arguments_writer(RESTORE_WRITERS, _restore_matches)(rule)
+    def write(self, command: Command) -> str:
+        """Return the lines of ``command``."""
+        return self.writers[type(command)](command)
+
+    def _append(self, chain: str, rules: Iterable[Rule]) -> str:
+        return "".join([f"-A {chain}{self.arguments(rule)}\n" for rule in rules])
+
+    def _append_alike(self, command: AppendAlike) -> str:
+        if self.family is IpFamily.IPV6 and any(a.startswith("::") for a in command.addresses):
+            # Not all of these are written in the words in which they are kept.
+            filled = zip(command.chains, command.addresses, strict=True)
+            return "".join(self._append(c, command.pattern.rules(c, a, None)) for c, a in filled)
+        template = self.templates.get(command.pattern)
+        if template is None:
+            rules = command.pattern.rules(CHAIN_BLANK, ADDRESS_BLANKS[self.family], None)
+            template = self.templates[command.pattern] = Template(self._append(CHAIN_BLANK, rules))
+        return template.fill(command.chains, command.addresses)
+
+    def _insert(self, command: InsertRule) -> str:
+        position = "" if command.position == 1 else f" {command.position}"
+        return f"-I {command.chain}{position}{self.arguments(command.rule)}\n"
 
 
 def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
@@ -151,20 +179,20 @@ def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
     return text + ports
 
 
-def _insert(command: InsertRule) -> str:
-    position = "" if command.position == 1 else f" {command.position}"
-    return f"-I {command.chain}{position}{_restore_arguments(command.rule)}"
+def _declare(command: DeclareChain) -> str:
+    packets, size = command.counters
+    return f":{command.name} {command.policy or '-'} [{packets}:{size}]\n"
 
 
-_OTHER_COMMANDS: dict[type[Command], Callable[..., str]] = {
-    InsertRule: _insert,
-    ReplaceRule: lambda c: f"-R {c.chain} {c.position}{_restore_arguments(c.rule)}",
-    DeleteRule: lambda c: f"-D {c.chain}{_restore_arguments(c.rule)}",
-    DeleteRuleAt: lambda c: f"-D {c.chain} {c.position}",
-    NewChain: lambda c: f"-N {c.name}",
-    DeleteChain: lambda c: f"-X {c.name}" if c.name else "-X",
-    FlushChain: lambda c: f"-F {c.name}" if c.name else "-F",
-    ZeroCounters: lambda c: f"-Z {c.name}" if c.name else "-Z",
-    RenameChain: lambda c: f"-E {c.name} {c.new_name}",
-    SetPolicy: lambda c: f"-P {c.chain} {c.policy}",
+_DECLARATIONS = Template(_declare(DeclareChain(CHAIN_BLANK)))
+_OTHER_COMMANDS: dict[type[Command], Callable[[Any], str]] = {
+    DeclareChain: _declare,
+    DeclareChains: lambda c: _DECLARATIONS.fill(c.names, ()),
+    DeleteRuleAt: lambda c: f"-D {c.chain} {c.position}\n",
+    NewChain: lambda c: f"-N {c.name}\n",
+    DeleteChain: lambda c: f"-X {c.name}\n" if c.name else "-X\n",
+    FlushChain: lambda c: f"-F {c.name}\n" if c.name else "-F\n",
+    ZeroCounters: lambda c: f"-Z {c.name}\n" if c.name else "-Z\n",
+    RenameChain: lambda c: f"-E {c.name} {c.new_name}\n",
+    SetPolicy: lambda c: f"-P {c.chain} {c.policy}\n",
 }

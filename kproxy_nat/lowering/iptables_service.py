@@ -7,14 +7,17 @@ The order of the rules is kube-proxy's order of emission; the numbers in the com
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import chain_names as names
 from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder, local_traffic
+from kproxy_nat.lowering.iptables_endpoint import EndpointPattern
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
-from kproxy_nat.ruleset.actions import Accept, AnyAction, Dnat, Drop, Jump, Reject
+from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Reject
 from kproxy_nat.ruleset.matches import (
     AddrType,
     AnyMatch,
@@ -30,13 +33,12 @@ from kproxy_nat.ruleset.matches import (
 )
 from kproxy_nat.ruleset.probability import threshold_of_share
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
-from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain
+from kproxy_nat.ruleset.transactions import AppendAlike, AppendRules
 
 LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
 FROM_LOCAL = AddrType("src", ("LOCAL",))
 TO_LOCAL = AddrType("dst", ("LOCAL",))
 
-_MARK = (Jump(names.MARK_MASQ),)
 _REJECT = (Reject(),)
 _DROP = (Drop(),)
 _ACCEPT = (Accept(),)
@@ -228,37 +230,32 @@ class ServiceLowering:
         rules: list[Rule] = []
         if self.port.affinity_seconds:
             rules = [
-                Rule((*comment, self._recent(target, "rcheck")), (Jump(target),), self.origin)
+                Rule((*comment, self._recall(target)), (Jump(target),), self.origin)
                 for target, comment in zip(targets, comments, strict=True)
             ]
         rules += [
             Rule(comment + _one_in(remaining), (Jump(target),), self.origin)
             for remaining, target, comment in zip(range(len(targets), 0, -1), targets, comments, strict=True)
         ]
-        self.out.nat_commands((DeclareChain(chain),), [AppendRule(chain, rule) for rule in rules])
+        self.out.declare_nat(chain)
+        self.out.nat_rules(AppendRules(chain, rules))
 
-    def _recent(self, name: str, operation: str) -> Recent:
+    def _recall(self, name: str) -> Recent:
+        """Match clients that were sent to the endpoint ``name`` not long ago."""
         mask = _RECENT_MASK[self.view.family]
-        if operation == "set":
-            return Recent(name, operation, mask=mask)
-        return Recent(name, operation, self.port.affinity_seconds, reap=True, mask=mask)
+        return Recent(name, "rcheck", self.port.affinity_seconds, reap=True, mask=mask)
 
     def _endpoint_chains(self) -> None:
-        """(11) Hairpin traffic is masqueraded; everything is sent to the endpoint."""
+        """(11) A chain for each endpoint; a pattern holds for all that listen on the same port."""
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
-        transport = _any_port(self.port.protocol)
-        matches = comment + transport
-        origin, affinity = self.origin, self.port.affinity_seconds
-        rules: list[AppendRule] = []
-        add = rules.append
-        chains = self.endpoint_chains.values()
-        for endpoint, chain in zip(self.service.endpoints.reachable, chains, strict=True):
-            if affinity:
-                matches = (*comment, self._recent(chain, "set"), *transport)
-            address = endpoint.address
-            add(AppendRule(chain, Rule((*comment, Source(address)), _MARK, origin)))
-            add(AppendRule(chain, Rule(matches, (Dnat(address, endpoint.port),), origin)))
-        self.out.nat_commands(map(DeclareChain, chains), rules)
+        matches = comment + _any_port(self.port.protocol)
+        mask = _RECENT_MASK[self.view.family] if self.port.affinity_seconds else ""
+        for port, group in itertools.groupby(self.service.endpoints.reachable, operator.attrgetter("port")):
+            endpoints = list(group)
+            pattern = EndpointPattern(comment, matches, port, mask)
+            chains = [self.endpoint_chains[e.text] for e in endpoints]
+            self.out.declare_nat(*chains)
+            self.out.nat_rules(AppendAlike(pattern, chains, [e.address for e in endpoints], self.origin))
 
 
 @functools.lru_cache(maxsize=8)
