@@ -1,22 +1,23 @@
-"""Texts that are alike, written once with blanks for a chain and an address, and filled in for each.
+"""Texts that are alike, written once with blanks for some words, and filled in for each.
 
-A template is made by the renderer that writes all other rules, from a rule whose chain and address are the
-blanks. So it cannot say anything else than the renderer does.
+A template is made by the renderer that writes all other rules, from a rule whose words are the blanks. So it
+cannot say anything else than the renderer does.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from kproxy_nat.net.addresses import Address, IpFamily
+from kproxy_nat.net.addresses import IpFamily
 
-CHAIN_BLANK = "\0chain\0"
-ADDRESS_BLANKS = {IpFamily.IPV4: Address("\0address\0"), IpFamily.IPV6: Address("\0address:\0")}
-"""No rule holds a NUL. Writers tell an IPv6 address by its colon."""
+_BLANK = re.compile("\0([0-9]+):?\0")
 
-_BLANK = re.compile("\0(chain|address):?\0")
+
+def blanks(count: int, family: IpFamily) -> list[str]:
+    """Return words that stand for others. No rule holds a NUL; a colon is what IPv6 addresses are told by."""
+    mark = ":" if family is IpFamily.IPV6 else ""
+    return [f"\0{number}{mark}\0" for number in range(count)]
 
 
 class Template:
@@ -24,12 +25,11 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self._parts = _BLANK.split(text)
+        self._blanks = [(at, int(self._parts[at])) for at in range(1, len(self._parts), 2)]
 
-    def fill(self, chains: Sequence[str], addresses: Sequence[Address]) -> str:
-        """Return the text for each chain and its address, one after the other."""
-        words = {"chain": chains, "address": addresses}
-        columns: list[Iterable[str]] = [
-            words[part] if position % 2 else itertools.repeat(part)
-            for position, part in enumerate(self._parts)
-        ]
-        return "".join(itertools.chain.from_iterable(zip(*columns, strict=False)))
+    def fill(self, words: Sequence[Sequence[str]]) -> str:
+        """Return the text for each row of ``words``: columns of equal length, one for each blank."""
+        parts = self._parts * len(words[0])
+        for position, number in self._blanks:
+            parts[position :: len(self._parts)] = words[number]
+        return "".join(parts)

@@ -51,8 +51,8 @@ class TransactionBuilder:
         """Append a rule to a chain of the nat table."""
         self._nat_rules.append(AppendRules(chain, (rule,)))
 
-    def nat_rules(self, command: AppendRules | AppendAlike) -> None:
-        """Append several rules to chains of the nat table."""
+    def nat_rules(self, command: AppendAlike) -> None:
+        """Append rules to chains of the nat table that have them alike."""
         self._nat_rules.append(command)
 
     def build(self, family: IpFamily) -> Transaction:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kproxy_nat.net.addresses import Address, IpFamily
+from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import Goto, Jump
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.patterns import RulePattern
@@ -46,11 +46,14 @@ class AppendRules(Command, frozen=True, gc=False):
 
 
 class AppendAlike(Command, frozen=True, gc=False):
-    """``-A`` to each of several chains: the rules that ``pattern`` makes of its name and its address."""
+    """``-A`` to each of several chains: the rules that ``pattern`` makes.
+
+    ``words`` are columns, as long as ``chains``: each holds one word for every chain.
+    """
 
     pattern: RulePattern
     chains: Sequence[str]
-    addresses: Sequence[Address]
+    words: Sequence[Sequence[str]]
     origin: RuleOrigin | None = None
 
 
@@ -196,8 +199,8 @@ def _append(table: Table, command: AppendRules) -> None:
 
 
 def _append_alike(table: Table, command: AppendAlike) -> None:
-    for chain, address in zip(command.chains, command.addresses, strict=True):
-        _chain(table, chain).rules.extend(command.pattern.rules(chain, address, command.origin))
+    for chain, *words in zip(command.chains, *command.words, strict=True):
+        _chain(table, chain).rules.extend(command.pattern.rules(chain, words, command.origin))
 
 
 def _insert(table: Table, command: InsertRule) -> None:

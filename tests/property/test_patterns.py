@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from kproxy_nat.formats.iptables_render import render_restore
 from kproxy_nat.net.addresses import Address, IpFamily
 from kproxy_nat.ruleset.actions import AnyAction, Dnat, Goto, Jump
-from kproxy_nat.ruleset.matches import Destination, Recent, Source
+from kproxy_nat.ruleset.matches import Comment, Destination, Recent, Source
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 from kproxy_nat.ruleset.transactions import (
     AppendAlike,
@@ -31,18 +32,20 @@ LAW = settings(deadline=None, max_examples=examples(60))
 
 @dataclass(frozen=True)
 class Pattern:
-    """Any rules, with chain and address wherever these can stand."""
+    """Any rules, with words wherever these can stand."""
 
     rest: tuple[Rule, ...]
     goes_on: bool
     port: int
 
-    def rules(self, chain: str, address: Address, origin: RuleOrigin | None) -> list[Rule]:
-        verdict: AnyAction = Goto(chain) if self.goes_on else Jump(chain)
-        own = (Source(address), Recent(chain, "set"), Destination(address, negated=True))
+    def rules(self, chain: str, words: Sequence[str], origin: RuleOrigin | None) -> list[Rule]:
+        source, destination, target = Address(words[0]), Address(words[1]), words[2]
+        verdict: AnyAction = Goto(target) if self.goes_on else Jump(target)
+        comment = Comment(f"{target} is where {chain} leads")
+        own = (comment, Source(source), Recent(chain, "set"), Destination(destination, negated=True))
         return [
             *(Rule((*own, *rule.matches), rule.actions, origin) for rule in self.rest),
-            Rule(own, (Dnat(address, self.port),), origin),
+            Rule(own, (Dnat(destination, self.port),), origin),
             Rule((), (verdict,), origin),
         ]
 
@@ -52,13 +55,15 @@ def alike(draw: st.DrawFn, family: IpFamily) -> AppendAlike:
     pattern = Pattern(
         tuple(draw(st.lists(rules(family), max_size=2))), draw(st.booleans()), draw(st.integers(1, 65535))
     )
-    by_chain = draw(st.dictionaries(NAMES, addresses(family), max_size=4))
-    return AppendAlike(pattern, list(by_chain), list(by_chain.values()), RuleOrigin("a subject", "file", 1))
+    chains = draw(st.lists(NAMES, unique=True, max_size=4))
+    kinds = (addresses(family), addresses(family), NAMES)
+    words = [draw(st.lists(kind, min_size=len(chains), max_size=len(chains))) for kind in kinds]
+    return AppendAlike(pattern, chains, words, RuleOrigin("a subject", "file", 1))
 
 
 def one_by_one(command: AppendAlike) -> list[Command]:
-    pairs = zip(command.chains, command.addresses, strict=True)
-    return [AppendRules(c, command.pattern.rules(c, a, command.origin)) for c, a in pairs]
+    rows = zip(command.chains, *command.words, strict=True)
+    return [AppendRules(c, command.pattern.rules(c, words, command.origin)) for c, *words in rows]
 
 
 def transaction(family: IpFamily, *commands: Command) -> Transaction:
