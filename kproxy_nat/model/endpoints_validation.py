@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from kproxy_nat.errors import Code, FieldPath
 from kproxy_nat.model.checks import (
     PROTOCOLS,
+    Findings,
     check_choice,
     check_destination,
     check_meta,
@@ -31,7 +33,7 @@ def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
     """Yield everything that is wrong with ``endpoint_slice``."""
     yield from check_meta(endpoint_slice.metadata, subdomain=True)
     yield from check_choice(endpoint_slice.address_type, ADDRESS_TYPES, ("addressType",))
-    yield from _check_ports(endpoint_slice.ports or (), ("ports",))
+    yield from _check_ports(tuple(endpoint_slice.ports or ()), ("ports",))
     family = _FAMILIES.get(endpoint_slice.address_type)
     if family is not None:
         yield from _check_slice_addresses(endpoint_slice.endpoints or (), family)
@@ -54,7 +56,13 @@ def _are_ordinary(addresses: list[str]) -> bool:
     return lines.count("\n") == len(addresses) - 1 and _ORDINARY.fullmatch(lines) is not None
 
 
-def _check_ports(ports: Sequence[SlicePort | EndpointsPort], path: FieldPath) -> Iterator[Finding]:
+@functools.lru_cache(maxsize=1024)
+def _check_ports(ports: tuple[SlicePort | EndpointsPort, ...], path: FieldPath) -> Findings:
+    """Check the ports of a slice or subset; remembered, since many slices have the same."""
+    return tuple(_findings_of_ports(ports, path))
+
+
+def _findings_of_ports(ports: Sequence[SlicePort | EndpointsPort], path: FieldPath) -> Iterator[Finding]:
     names: set[str] = set()
     for position, port in enumerate(ports):
         if port.port is not None:
@@ -72,7 +80,7 @@ def validate_endpoints(endpoints: Endpoints) -> Iterator[Finding]:
     yield from check_meta(endpoints.metadata, subdomain=True)
     for position, subset in enumerate(endpoints.subsets or ()):
         path: FieldPath = ("subsets", position)
-        yield from _check_ports(subset.ports or (), (*path, "ports"))
+        yield from _check_ports(tuple(subset.ports or ()), (*path, "ports"))
         for field, addresses in (
             ("addresses", subset.addresses),
             ("notReadyAddresses", subset.not_ready_addresses),
