@@ -15,7 +15,7 @@ from kproxy_nat.formats.iptables_rule_parse import RuleError, parse_rule
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Counters, Ruleset
 from kproxy_nat.ruleset.transactions import (
-    AppendRule,
+    AppendRules,
     Command,
     DeclareChain,
     DeleteChain,
@@ -168,7 +168,7 @@ def _append(line: str, words: Sequence[Word], family: IpFamily, counters: Counte
     rules = parse_rule(line, words[2:], family)
     if counters is not None:
         rules = [type(rule)(rule.matches, rule.actions, None, counters) for rule in rules]
-    return [AppendRule(chain, rule) for rule in rules]
+    return [AppendRules(chain, rules)] if rules else []
 
 
 def _insert(line: str, words: Sequence[Word], family: IpFamily, _: Counters | None) -> list[Command]:

@@ -11,8 +11,7 @@ import re
 from typing import NamedTuple
 
 _SAVED_BARE = re.compile(r"[-_0-9A-Za-z]+", re.ASCII)
-_NEEDS_QUOTES = re.compile(r"[\s\"'\\]|^[!-]|^$")
-_ESCAPED = re.compile(r"[\"'\\]")
+_RESTORED_BARE = re.compile(r"[^\s\"'\\!-][^\s\"'\\]*+")
 
 
 class QuotingError(ValueError):
@@ -31,18 +30,21 @@ def save_word(text: str) -> str:
     """Return ``text`` as iptables-save prints it."""
     if _SAVED_BARE.fullmatch(text):
         return text
-    return f'"{_ESCAPED.sub(_escape, text)}"'
+    return _quoted(text)
 
 
 def restore_word(text: str) -> str:
     """Return ``text`` as kube-proxy writes it: quoted only where it must be."""
-    if _NEEDS_QUOTES.search(text):
-        return f'"{_ESCAPED.sub(_escape, text)}"'
-    return text
+    if _RESTORED_BARE.fullmatch(text):
+        return text
+    return _quoted(text)
 
 
-def _escape(match: re.Match[str]) -> str:
-    return "\\" + match[0]
+def _quoted(text: str) -> str:
+    for special in ("\\", '"', "'"):
+        if special in text:
+            text = text.replace(special, f"\\{special}")
+    return f'"{text}"'
 
 
 def split_words(line: str) -> list[Word]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writers, save_writers, transport_options
+from kproxy_nat.formats.templates import Template, blanks
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_matches
 from kproxy_nat.ruleset.matches import AnyMatch, Destination, Protocol, Transport
+from kproxy_nat.ruleset.patterns import RulePattern
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER, Chain, Rule, Ruleset, Table
 from kproxy_nat.ruleset.transactions import (
-    AppendRule,
+    AppendAlike,
+    AppendRules,
     Command,
     DeclareChain,
+    DeclareChains,
     DeleteChain,
     DeleteRule,
     DeleteRuleAt,
@@ -36,7 +41,8 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     -c``.
     """
     lines: list[str] = []
-    arguments = _arguments_writer(save_writers(ruleset.family), _save_matches)
+    writers = save_writers(ruleset.family)
+    matches_text = _remembering(writers)
     for table in sorted_tables(ruleset):
         chains = listed_chains(table)
         lines.append(f"*{table.name}\n")
@@ -46,7 +52,8 @@ def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
         for chain in chains:
             for rule in chain.rules:
                 prefix = f"[{rule.counters[0]}:{rule.counters[1]}] " if counters and rule.counters else ""
-                lines.append(f"{prefix}-A {chain.name}{arguments(rule)}\n")
+                arguments = _arguments(matches_text(rule.matches), rule, writers)
+                lines.append(f"{prefix}-A {chain.name}{arguments}\n")
         lines.append("COMMIT\n")
     return "".join(lines)
 
@@ -70,32 +77,15 @@ def listed_chains(table: Table) -> list[Chain]:
 
 def render_rule(rule: Rule, family: IpFamily) -> str:
     """Return one rule in canonical form, without its chain."""
-    return _arguments_writer(save_writers(family), _save_matches)(rule).lstrip()
+    writers = save_writers(family)
+    return _arguments(_save_matches(rule.matches, writers), rule, writers).lstrip()
 
 
-def _arguments_writer(
-    writers: Writers, match_text: Callable[[tuple[AnyMatch, ...], Writers], str]
-) -> Callable[[Rule], str]:
-    """Return a function that writes the arguments of a rule after its chain, each with a blank before it.
-
-    It remembers texts of matches by identity, since rules for endpoints of one service, or of all services,
-    share most of their matches. An identity stays unique as long as the object lives, which the owner of the
-    rules sees to.
-    """
-    remembered: dict[int, str] = {}
-
-    def arguments(rule: Rule) -> str:
-        matches = rule.matches
-        text = remembered.get(id(matches))
-        if text is None:
-            if len(remembered) >= _REMEMBERED_TEXTS:
-                remembered.clear()
-            text = remembered[id(matches)] = match_text(matches, writers)
-        for action in rule.actions:
-            text += writers[type(action)](action)
-        return text
-
-    return arguments
+def _arguments(matches: str, rule: Rule, writers: Writers) -> str:
+    """Return what stands after a rule's chain: ``matches``, its own in writing, and its actions."""
+    for action in rule.actions:
+        matches += writers[type(action)](action)
+    return matches
 
 
 def _save_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
@@ -105,33 +95,69 @@ def _save_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
     return text
 
 
+def _remembering(writers: Writers) -> Callable[[tuple[AnyMatch, ...]], str]:
+    """Return a function that writes matches and remembers the last texts by identity.
+
+    Rules for endpoints of one service, or of all services, share most of their matches. An identity stays
+    unique as long as the object lives, which the owner of the rules sees to.
+    """
+    remembered: dict[int, str] = {}
+
+    def text_of(matches: tuple[AnyMatch, ...]) -> str:
+        text = remembered.get(id(matches))
+        if text is None:
+            if len(remembered) >= _REMEMBERED_TEXTS:
+                remembered.clear()
+            text = remembered[id(matches)] = _save_matches(matches, writers)
+        return text
+
+    return text_of
+
+
 def render_restore(transaction: Transaction) -> str:
     """Return the transaction as kube-proxy writes it for ``iptables-restore --noflush``."""
-    lines: list[str] = []
+    texts: list[str] = []
+    writers = _COMMAND_WRITERS | {AppendAlike: _PatternWriter(transaction.family).write}
     for part in transaction.tables:
-        lines.append(f"*{part.table}\n")
-        lines.extend(_command_lines(part.commands))
-        lines.append("COMMIT\n")
-    return "".join(lines)
+        texts.append(f"*{part.table}\n")
+        texts += [writers[type(command)](command) for command in part.commands]
+        texts.append("COMMIT\n")
+    return "".join(texts)
 
 
-def _command_lines(commands: Iterable[Command]) -> list[str]:
-    lines: list[str] = []
-    append = lines.append
-    arguments = _arguments_writer(RESTORE_WRITERS, _restore_matches)
-    for command in commands:
-        if type(command) is AppendRule:
-            append(f"-A {command.chain}{arguments(command.rule)}\n")
-        elif type(command) is DeclareChain:
-            packets, size = command.counters
-            append(f":{command.name} {command.policy or '-'} [{packets}:{size}]\n")
-        else:
-            append(f"{_OTHER_COMMANDS[type(command)](command)}\n")
-    return lines
+class _PatternWriter:
+    """Writes rules that are alike, by templates that serve a whole transaction."""
+
+    def __init__(self, family: IpFamily) -> None:
+        self.family = family
+        self.templates: dict[RulePattern, Template] = {}
+
+    def write(self, command: AppendAlike) -> str:
+        """Return the rules of all chains of ``command``."""
+        columns = (command.chains, *command.words)
+        if self.family is IpFamily.IPV6 and any(w.startswith("::") for words in columns for w in words):
+            # Not all such addresses are written as they are kept.
+            rows = zip(*columns, strict=True)
+            return "".join([_append(c, command.pattern.rules(c, words, None)) for c, *words in rows])
+        template = self.templates.get(command.pattern)
+        if template is None:
+            chain, *words = blanks(len(columns), self.family)
+            text = _append(chain, command.pattern.rules(chain, words, None))
+            template = self.templates[command.pattern] = Template(text)
+        return template.fill(columns)
+
+
+def _append(chain: str, rules: Iterable[Rule]) -> str:
+    return "".join([f"-A {chain}{_restore_arguments(rule)}\n" for rule in rules])
+
+
+def _insert(command: InsertRule) -> str:
+    position = "" if command.position == 1 else f" {command.position}"
+    return f"-I {command.chain}{position}{_restore_arguments(command.rule)}\n"
 
 
 def _restore_arguments(rule: Rule) -> str:
-    return _arguments_writer(RESTORE_WRITERS, _restore_matches)(rule)
+    return _arguments(_restore_matches(rule.matches, RESTORE_WRITERS), rule, RESTORE_WRITERS)
 
 
 def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
@@ -142,7 +168,7 @@ def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
         if ports and kind is not Protocol and kind is not Destination:
             text += ports
             ports = ""
-        if isinstance(match, Transport):
+        if type(match) is Transport:
             # kube-proxy writes the module, then -p and -d, and only then the module's ports.
             text += f" -m {match.protocol}"
             ports = transport_options(match)
@@ -151,20 +177,24 @@ def _restore_matches(matches: tuple[AnyMatch, ...], writers: Writers) -> str:
     return text + ports
 
 
-def _insert(command: InsertRule) -> str:
-    position = "" if command.position == 1 else f" {command.position}"
-    return f"-I {command.chain}{position}{_restore_arguments(command.rule)}"
+def _declare(command: DeclareChain) -> str:
+    packets, size = command.counters
+    return f":{command.name} {command.policy or '-'} [{packets}:{size}]\n"
 
 
-_OTHER_COMMANDS: dict[type[Command], Callable[..., str]] = {
+_DECLARATIONS = Template(_declare(DeclareChain(blanks(1, IpFamily.IPV4)[0])))
+_COMMAND_WRITERS: dict[type[Command], Callable[[Any], str]] = {
+    DeclareChain: _declare,
+    DeclareChains: lambda c: _DECLARATIONS.fill([c.names]),
+    AppendRules: lambda c: _append(c.chain, c.rules),
     InsertRule: _insert,
-    ReplaceRule: lambda c: f"-R {c.chain} {c.position}{_restore_arguments(c.rule)}",
-    DeleteRule: lambda c: f"-D {c.chain}{_restore_arguments(c.rule)}",
-    DeleteRuleAt: lambda c: f"-D {c.chain} {c.position}",
-    NewChain: lambda c: f"-N {c.name}",
-    DeleteChain: lambda c: f"-X {c.name}" if c.name else "-X",
-    FlushChain: lambda c: f"-F {c.name}" if c.name else "-F",
-    ZeroCounters: lambda c: f"-Z {c.name}" if c.name else "-Z",
-    RenameChain: lambda c: f"-E {c.name} {c.new_name}",
-    SetPolicy: lambda c: f"-P {c.chain} {c.policy}",
+    ReplaceRule: lambda c: f"-R {c.chain} {c.position}{_restore_arguments(c.rule)}\n",
+    DeleteRule: lambda c: f"-D {c.chain}{_restore_arguments(c.rule)}\n",
+    DeleteRuleAt: lambda c: f"-D {c.chain} {c.position}\n",
+    NewChain: lambda c: f"-N {c.name}\n",
+    DeleteChain: lambda c: f"-X {c.name}\n" if c.name else "-X\n",
+    FlushChain: lambda c: f"-F {c.name}\n" if c.name else "-F\n",
+    ZeroCounters: lambda c: f"-Z {c.name}\n" if c.name else "-Z\n",
+    RenameChain: lambda c: f"-E {c.name} {c.new_name}\n",
+    SetPolicy: lambda c: f"-P {c.chain} {c.policy}\n",
 }

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import LocalCidr, LocalInterface
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.matches import InInterface, Source
 from kproxy_nat.ruleset.rules import Rule
-from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain, TableTransaction, Transaction
+from kproxy_nat.ruleset.transactions import (
+    AppendAlike,
+    AppendRules,
+    Command,
+    DeclareChains,
+    TableTransaction,
+    Transaction,
+)
 
 
 class NfacctCounter(enum.StrEnum):
@@ -24,36 +30,35 @@ class TransactionBuilder:
     """A transaction for the filter and nat tables, in which all chains are declared before any rule."""
 
     def __init__(self) -> None:
-        self._filter_chains: list[DeclareChain] = []
-        self._filter_rules: list[AppendRule] = []
-        self._nat_chains: list[DeclareChain] = []
-        self._nat_rules: list[AppendRule] = []
+        self._filter_chains: list[str] = []
+        self._filter_rules: list[Command] = []
+        self._nat_chains: list[str] = []
+        self._nat_rules: list[Command] = []
 
     def declare_filter(self, chain: str) -> None:
         """Declare a chain of the filter table."""
-        self._filter_chains.append(DeclareChain(chain))
+        self._filter_chains.append(chain)
 
-    def declare_nat(self, chain: str) -> None:
-        """Declare a chain of the nat table."""
-        self._nat_chains.append(DeclareChain(chain))
+    def declare_nat(self, *chains: str) -> None:
+        """Declare chains of the nat table."""
+        self._nat_chains += chains
 
     def filter_rule(self, chain: str, rule: Rule) -> None:
         """Append a rule to a chain of the filter table."""
-        self._filter_rules.append(AppendRule(chain, rule))
+        self._filter_rules.append(AppendRules(chain, (rule,)))
 
     def nat_rule(self, chain: str, rule: Rule) -> None:
         """Append a rule to a chain of the nat table."""
-        self._nat_rules.append(AppendRule(chain, rule))
+        self._nat_rules.append(AppendRules(chain, (rule,)))
 
-    def nat_commands(self, chains: Iterable[DeclareChain], rules: Iterable[AppendRule]) -> None:
-        """Declare chains of the nat table, and append rules to them."""
-        self._nat_chains += chains
-        self._nat_rules += rules
+    def nat_rules(self, command: AppendAlike) -> None:
+        """Append rules to chains of the nat table that have them alike."""
+        self._nat_rules.append(command)
 
     def build(self, family: IpFamily) -> Transaction:
         """Return the transaction."""
-        filter_part = TableTransaction("filter", [*self._filter_chains, *self._filter_rules])
-        nat_part = TableTransaction("nat", [*self._nat_chains, *self._nat_rules])
+        filter_part = TableTransaction("filter", [DeclareChains(self._filter_chains), *self._filter_rules])
+        nat_part = TableTransaction("nat", [DeclareChains(self._nat_chains), *self._nat_rules])
         return Transaction(family, [filter_part, nat_part])
 
 

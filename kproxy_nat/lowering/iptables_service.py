@@ -7,40 +7,47 @@ The order of the rules is kube-proxy's order of emission; the numbers in the com
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import chain_names as names
 from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder, local_traffic
+from kproxy_nat.lowering.iptables_patterns import (
+    Affinity,
+    BalancingPattern,
+    DispatchPattern,
+    EndpointPattern,
+    to_service_port,
+)
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
-from kproxy_nat.ruleset.actions import Accept, AnyAction, Dnat, Drop, Jump, Reject
+from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Reject
 from kproxy_nat.ruleset.matches import (
     AddrType,
     AnyMatch,
     Comment,
     Destination,
+    InInterface,
     Nfacct,
     Ports,
     Protocol,
-    Random,
-    Recent,
     Source,
     Transport,
 )
-from kproxy_nat.ruleset.probability import threshold_of_share
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
-from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain
+from kproxy_nat.ruleset.transactions import AppendAlike
 
 LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
 FROM_LOCAL = AddrType("src", ("LOCAL",))
 TO_LOCAL = AddrType("dst", ("LOCAL",))
 
-_MARK = (Jump(names.MARK_MASQ),)
 _REJECT = (Reject(),)
 _DROP = (Drop(),)
 _ACCEPT = (Accept(),)
-_RECENT_MASK = {IpFamily.IPV4: "255.255.255.255", IpFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
+_PORT_OF = operator.attrgetter("port")
+_CLIENT_MASK = {IpFamily.IPV4: "255.255.255.255", IpFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
 
 class ServiceLowering:
@@ -52,7 +59,8 @@ class ServiceLowering:
         self.view = view
         self.out = out
         self.text = self.port.text
-        suffix = names.service_hash(self.text, self.port.protocol)
+        texts = [endpoint.text for endpoint in service.endpoints.reachable]
+        suffix, self.endpoint_chains = names.service_chains(self.text, self.port.protocol, texts)
         self.cluster_chain = names.CLUSTER_PREFIX + suffix
         self.local_chain = names.LOCAL_PREFIX + suffix
         self.external_chain = names.EXTERNAL_PREFIX + suffix
@@ -60,6 +68,8 @@ class ServiceLowering:
         self.internal_policy_chain = self.local_chain if self.port.internal_local else self.cluster_chain
         self.external_policy_chain = self.local_chain if self.port.external_local else self.cluster_chain
         self.protocol = Protocol(self.port.protocol)
+        seconds = self.port.affinity_seconds
+        self.affinity = Affinity(seconds, _CLIENT_MASK[view.family]) if seconds else None
         origin = self.port.origin
         self.origin = RuleOrigin(f"{self.text}/{self.port.name.protocol}", origin.source, origin.line)
 
@@ -83,8 +93,20 @@ class ServiceLowering:
 
     def _to(self, comment: str, address: Address) -> tuple[AnyMatch, ...]:
         """Match traffic to the service port at ``address``."""
-        transport = Transport(self.port.protocol, destination=Ports(self.port.port, self.port.port))
-        return Comment(f"{self.text} {comment}"), transport, self.protocol, Destination(address)
+        return to_service_port(f"{self.text} {comment}", self.port.protocol, self.port.port, address)
+
+    def _dispatch(
+        self,
+        chain: str,
+        comment: str,
+        address: Address,
+        target: str,
+        sender: Source | InInterface | None = None,
+    ) -> None:
+        """Send traffic to the service port at ``address`` on to ``target``; that of ``sender``, if given."""
+        pattern = DispatchPattern(comment, self.port.protocol, self.port.port, sender)
+        words = ((self.text,), (address,), (target,))
+        self.out.nat_rules(AppendAlike(pattern, (chain,), words, self.origin))
 
     def _to_node_port(self, number: int) -> tuple[AnyMatch, ...]:
         return Transport(self.port.protocol, destination=Ports(number, number)), self.protocol
@@ -100,9 +122,7 @@ class ServiceLowering:
         """(1) The cluster IP: dispatch, or refusal."""
         unserved = self._unserved(external=False)
         if unserved is None:
-            self._nat(
-                names.SERVICES, self._to("cluster IP", self.port.cluster_ip), self.internal_policy_chain
-            )
+            self._dispatch(names.SERVICES, "cluster IP", self.port.cluster_ip, self.internal_policy_chain)
         else:
             comment, verdict = unserved
             rule = self._rule(self._to(comment, self.port.cluster_ip), verdict)
@@ -112,7 +132,7 @@ class ServiceLowering:
         """(2) External IPs; dispatch and refusal may both apply, for the short-circuits."""
         for address in self.port.external_ips:
             if self.service.has_endpoints:
-                self._nat(names.SERVICES, self._to("external IP", address), self.external_chain)
+                self._dispatch(names.SERVICES, "external IP", address, self.external_chain)
             self._refuse_external(address)
 
     def _refuse_external(self, address: Address) -> None:
@@ -126,7 +146,7 @@ class ServiceLowering:
         target = self.firewall_chain if self.service.is_firewalled else self.external_chain
         for vip in self.port.load_balancer_vips:
             if self.service.has_endpoints:
-                self._nat(names.SERVICES, self._to("loadbalancer IP", vip), target)
+                self._dispatch(names.SERVICES, "loadbalancer IP", vip, target)
             if self.service.is_firewalled:
                 comment = f"traffic not accepted by {self.firewall_chain}"
                 self.out.filter_rule(names.PROXY_FIREWALL, self._rule(self._to(comment, vip), _DROP))
@@ -169,12 +189,11 @@ class ServiceLowering:
         """
         if not self.service.has_internal_endpoints:
             return
-        matches = self._to("cluster IP", self.port.cluster_ip)
-        foreign = local_traffic(self.view, negated=True)
-        if self.view.options.masquerade_all:
-            self._nat(self.internal_policy_chain, matches, names.MARK_MASQ)
-        elif foreign is not None:
-            self._nat(self.internal_policy_chain, (*matches, foreign), names.MARK_MASQ)
+        masquerade_all = self.view.options.masquerade_all
+        sender = None if masquerade_all else local_traffic(self.view, negated=True)
+        if masquerade_all or sender is not None:
+            chain = self.internal_policy_chain
+            self._dispatch(chain, "cluster IP", self.port.cluster_ip, names.MARK_MASQ, sender)
 
     def _external_chain_rules(self) -> None:
         """(7) What external traffic meets: masquerade, or the short-circuits of the policy Local."""
@@ -212,61 +231,36 @@ class ServiceLowering:
 
     def _balancing_chains(self) -> None:
         """(9) to (11) Choice of an endpoint, and a chain for each."""
-        reachable = self.service.endpoints.reachable
-        chains = names.endpoint_chains(self.text, self.port.protocol, [e.text for e in reachable])
         if self.service.balances_cluster:
-            self._balance(self.cluster_chain, self.service.endpoints.cluster, chains)
+            self._balance(self.cluster_chain, self.service.endpoints.cluster)
         if self.service.balances_local:
-            self._balance(self.local_chain, self.service.endpoints.local, chains)
-        self._endpoint_chains(reachable, chains)
+            self._balance(self.local_chain, self.service.endpoints.local)
+        self._endpoint_chains()
 
-    def _balance(self, chain: str, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
-        """(9), (10) Affinity first, for every endpoint; then equal shares, one in those that remain."""
+    def _balance(self, chain: str, endpoints: list[Endpoint]) -> None:
+        """(9), (10) Choose an endpoint."""
         comments: list[tuple[AnyMatch, ...]] = [()] * len(endpoints)
         if not self.view.is_large_cluster:
             comments = [(Comment(f"{self.text} -> {e.text}"),) for e in endpoints]
-        targets = [chains[e.text] for e in endpoints]
-        rules: list[Rule] = []
-        if self.port.affinity_seconds:
-            rules = [
-                Rule((*comment, self._recent(target, "rcheck")), (Jump(target),), self.origin)
-                for target, comment in zip(targets, comments, strict=True)
-            ]
-        rules += [
-            Rule(comment + _one_in(remaining), (Jump(target),), self.origin)
-            for remaining, target, comment in zip(range(len(targets), 0, -1), targets, comments, strict=True)
-        ]
-        self.out.nat_commands((DeclareChain(chain),), [AppendRule(chain, rule) for rule in rules])
+        pattern = BalancingPattern(tuple(comments), self.affinity)
+        targets = [(self.endpoint_chains[e.text],) for e in endpoints]
+        self.out.declare_nat(chain)
+        self.out.nat_rules(AppendAlike(pattern, (chain,), targets, self.origin))
 
-    def _recent(self, name: str, operation: str) -> Recent:
-        mask = _RECENT_MASK[self.view.family]
-        if operation == "set":
-            return Recent(name, operation, mask=mask)
-        return Recent(name, operation, self.port.affinity_seconds, reap=True, mask=mask)
-
-    def _endpoint_chains(self, endpoints: list[Endpoint], chains: dict[str, str]) -> None:
-        """(11) Hairpin traffic is masqueraded; everything is sent to the endpoint."""
+    def _endpoint_chains(self) -> None:
+        """(11) A chain for each endpoint; a pattern holds for all that listen on the same port."""
         comment: tuple[AnyMatch, ...] = () if self.view.is_large_cluster else (Comment(self.text),)
-        transport = _any_port(self.port.protocol)
-        matches = comment + transport
-        origin, affinity = self.origin, self.port.affinity_seconds
-        rules: list[AppendRule] = []
-        add = rules.append
-        for endpoint, chain in zip(endpoints, chains.values(), strict=True):
-            if affinity:
-                matches = (*comment, self._recent(chain, "set"), *transport)
-            address = endpoint.address
-            add(AppendRule(chain, Rule((*comment, Source(address)), _MARK, origin)))
-            add(AppendRule(chain, Rule(matches, (Dnat(address, endpoint.port),), origin)))
-        self.out.nat_commands(map(DeclareChain, chains.values()), rules)
+        matches = comment + _any_port(self.port.protocol)
+        chains = self.endpoint_chains.values()
+        self.out.declare_nat(*chains)
+        rest = iter(chains)
+        for port, endpoints in itertools.groupby(self.service.endpoints.reachable, _PORT_OF):
+            pattern = EndpointPattern(comment, matches, port, self.affinity)
+            addresses = [e.address for e in endpoints]
+            own = list(itertools.islice(rest, len(addresses)))
+            self.out.nat_rules(AppendAlike(pattern, own, (addresses,), self.origin))
 
 
 @functools.lru_cache(maxsize=8)
 def _any_port(protocol: str) -> tuple[AnyMatch, ...]:
     return Transport(protocol), Protocol(protocol)
-
-
-@functools.lru_cache(maxsize=4096)
-def _one_in(count: int) -> tuple[AnyMatch, ...]:
-    """Match one packet in ``count``; every packet where only one share is left."""
-    return (Random(threshold_of_share(count)),) if count > 1 else ()

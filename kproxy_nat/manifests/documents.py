@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -90,8 +89,7 @@ class PlainPayload:
         return self.data
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True, gc=False):
     """One object as found, with its place. ``listed_kind`` is the kind that a list promises of its items."""
 
     payload: Payload

@@ -152,8 +152,9 @@ class _Loader:
             subject = _subject(name, kind, document)
             problems = [finding.at(document.origin, subject) for finding in findings]
             self.result.problems.extend(sorted(problems, key=_place) if len(problems) > 1 else problems)
-        refused = any(finding.severity is Severity.ERROR for finding in findings)
-        if not refused and self._is_first(name, kind, value, document.origin):
+            if any(finding.severity is Severity.ERROR for finding in findings):
+                return
+        if self._is_first(name, kind, value, document.origin):
             kind.keep(self.result.cluster).append(Sourced(value, document.origin))
 
     def _is_first(self, name: str, kind: Kind, value: msgspec.Struct, origin: Origin) -> bool:

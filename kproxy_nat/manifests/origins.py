@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from kproxy_nat.errors import FieldPath, Location
 from kproxy_nat.manifests.sources import SourceText
 from kproxy_nat.manifests.yaml_nodes import Node, YamlError, find_node, parse_documents
 
 
-@dataclass(frozen=True, slots=True)
-class TextOrigin:
+class TextOrigin(msgspec.Struct, frozen=True, gc=False):
     """An object's stretch of text, from ``start`` to ``end``, and the line (from 1) of its first key.
 
     ``prefix`` leads from the root of that stretch, read by itself, to the object.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.errors import Code, FieldPath
 from kproxy_nat.model.checks import (
     PROTOCOLS,
+    Findings,
     check_choice,
     check_destination,
     check_meta,
     check_port,
     check_port_name,
 )
-from kproxy_nat.model.endpoints import Endpoints, EndpointSlice, EndpointsPort, SlicePort
+from kproxy_nat.model.endpoints import Endpoints, EndpointSlice, EndpointsPort, SliceEndpoint, SlicePort
 from kproxy_nat.model.finding import Finding
 from kproxy_nat.net.addresses import IpFamily
 
 ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
+_FAMILIES = {family.value: family for family in IpFamily}
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_ORDINARY = re.compile(rf"(?:(?:10|172|192)(?:\.{_OCTET}){{3}}\n)*+")
+_ADDRESS = rf"(?:10|172|192)\.{_OCTET}\.{_OCTET}\.{_OCTET}"
+_ORDINARY = re.compile(rf"(?:{_ADDRESS}\n)*+{_ADDRESS}")
 """Addresses as nearly all endpoints have: one look at a whole slice instead of one at each address."""
 
 
@@ -28,17 +33,16 @@ def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
     """Yield everything that is wrong with ``endpoint_slice``."""
     yield from check_meta(endpoint_slice.metadata, subdomain=True)
     yield from check_choice(endpoint_slice.address_type, ADDRESS_TYPES, ("addressType",))
-    yield from _check_ports(endpoint_slice.ports or (), ("ports",))
-    if endpoint_slice.address_type in tuple(IpFamily):
-        yield from _check_slice_addresses(endpoint_slice, IpFamily(endpoint_slice.address_type))
+    yield from _check_ports(tuple(endpoint_slice.ports or ()), ("ports",))
+    family = _FAMILIES.get(endpoint_slice.address_type)
+    if family is not None:
+        yield from _check_slice_addresses(endpoint_slice.endpoints or (), family)
 
 
-def _check_slice_addresses(endpoint_slice: EndpointSlice, family: IpFamily) -> Iterator[Finding]:
-    endpoints = endpoint_slice.endpoints or ()
-    if _ORDINARY.fullmatch("".join(f"{text}\n" for endpoint in endpoints for text in endpoint.addresses)):
-        ordinary = family is IpFamily.IPV4 and all(endpoint.addresses for endpoint in endpoints)
-        if ordinary:
-            return
+def _check_slice_addresses(endpoints: Sequence[SliceEndpoint], family: IpFamily) -> Iterator[Finding]:
+    addresses = [endpoint.addresses for endpoint in endpoints]
+    if family is IpFamily.IPV4 and all(addresses) and _are_ordinary(list(itertools.chain(*addresses))):
+        return
     for position, endpoint in enumerate(endpoints):
         if not endpoint.addresses:
             path: FieldPath = ("endpoints", position, "addresses")
@@ -47,7 +51,18 @@ def _check_slice_addresses(endpoint_slice: EndpointSlice, family: IpFamily) -> I
             yield from check_destination(text, ("endpoints", position, "addresses", number), family)
 
 
-def _check_ports(ports: Sequence[SlicePort | EndpointsPort], path: FieldPath) -> Iterator[Finding]:
+def _are_ordinary(addresses: list[str]) -> bool:
+    lines = "\n".join(addresses)
+    return lines.count("\n") == len(addresses) - 1 and _ORDINARY.fullmatch(lines) is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_ports(ports: tuple[SlicePort | EndpointsPort, ...], path: FieldPath) -> Findings:
+    """Check the ports of a slice or subset; remembered, since many slices have the same."""
+    return tuple(_findings_of_ports(ports, path))
+
+
+def _findings_of_ports(ports: Sequence[SlicePort | EndpointsPort], path: FieldPath) -> Iterator[Finding]:
     names: set[str] = set()
     for position, port in enumerate(ports):
         if port.port is not None:
@@ -65,7 +80,7 @@ def validate_endpoints(endpoints: Endpoints) -> Iterator[Finding]:
     yield from check_meta(endpoints.metadata, subdomain=True)
     for position, subset in enumerate(endpoints.subsets or ()):
         path: FieldPath = ("subsets", position)
-        yield from _check_ports(subset.ports or (), (*path, "ports"))
+        yield from _check_ports(tuple(subset.ports or ()), (*path, "ports"))
         for field, addresses in (
             ("addresses", subset.addresses),
             ("notReadyAddresses", subset.not_ready_addresses),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.errors import Code
 from kproxy_nat.model.checks import (
     PROTOCOLS,
+    Findings,
     check_address,
     check_choice,
     check_cidr,
@@ -107,15 +109,25 @@ def _check_ports(spec: ServiceSpec) -> Iterator[Finding]:
         yield Finding(
             Code.MISSING_FIELD, ("spec", "ports"), "spec.ports is missing or empty", "give the Service a port"
         )
-    for position, port in enumerate(spec.ports):
+    yield from _check_each_port(tuple(spec.ports))
+    if len(spec.ports) > 1:
+        yield from _check_several_ports(spec.ports)
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_each_port(ports: tuple[ServicePortSpec, ...]) -> Findings:
+    """Check ports one by one; remembered, since many Services have the same."""
+    return tuple(_findings_of_ports(ports))
+
+
+def _findings_of_ports(ports: Sequence[ServicePortSpec]) -> Iterator[Finding]:
+    for position, port in enumerate(ports):
         path = ("spec", "ports", position)
         yield from check_port(port.port, (*path, "port"))
         if port.node_port:
             yield from check_port(port.node_port, (*path, "nodePort"), "nodePort")
         yield from check_choice(port.protocol, PROTOCOLS, (*path, "protocol"))
         yield from check_port_name(port.name, (*path, "name"))
-    if len(spec.ports) > 1:
-        yield from _check_several_ports(spec.ports)
 
 
 def _check_several_ports(ports: Sequence[ServicePortSpec]) -> Iterator[Finding]:

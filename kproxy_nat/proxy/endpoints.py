@@ -46,14 +46,24 @@ def collect_endpoints(
 
     Slices are joined to service ports by Service name, port name and protocol, never by number.
     """
-    collected: dict[ServicePortName, dict[str, Endpoint]] = {}
-    usable = [s.value for s in slices if s.value.address_type == family and _belongs_to_proxy(s.value)]
-    for endpoint_slice in sorted(usable, key=lambda s: (s.metadata.namespace, s.metadata.name)):
-        for port in endpoint_slice.ports or ():
-            name = _service_port_name(endpoint_slice, port)
-            if port.port and name in wanted:
-                _add_endpoints(collected.setdefault(name, {}), endpoint_slice, port.port, node_name)
-    return {name: [by_text[text] for text in sorted(by_text)] for name, by_text in collected.items()}
+    offers: dict[ServicePortName, list[tuple[EndpointSlice, int]]] = {}
+    for sourced in slices:
+        endpoint_slice = sourced.value
+        if endpoint_slice.address_type == family and _belongs_to_proxy(endpoint_slice):
+            for port in endpoint_slice.ports or ():
+                name = _service_port_name(endpoint_slice, port)
+                if port.port and name in wanted:
+                    offers.setdefault(name, []).append((endpoint_slice, port.port))
+    return {name: _join_offers(offered, node_name) for name, offered in offers.items()}
+
+
+def _join_offers(offered: list[tuple[EndpointSlice, int]], node_name: str) -> list[Endpoint]:
+    """Return the endpoints of the slices of one service port, whatever the order of these."""
+    offered.sort(key=lambda offer: offer[0].metadata.name)
+    by_text: dict[str, Endpoint] = {}
+    for endpoint_slice, port in offered:
+        _add_endpoints(by_text, endpoint_slice, port, node_name)
+    return [by_text[text] for text in sorted(by_text)]
 
 
 def _belongs_to_proxy(endpoint_slice: EndpointSlice) -> bool:
@@ -75,8 +85,9 @@ def _add_endpoints(
         address = parse_address(source.addresses[0])
         text = join_host_port(address, port)
         conditions = source.conditions
-        if text in by_text and conditions.terminating is True:
+        if conditions.terminating is True and text in by_text:
             continue
+        zones, nodes = _hints(source.hints) if source.hints else (NO_HINTS, NO_HINTS)
         by_text[text] = Endpoint(
             text,
             address,
@@ -85,7 +96,8 @@ def _add_endpoints(
             conditions.ready is not False,
             conditions.serving is not False,
             conditions.terminating is True,
-            *(_hints(source.hints) if source.hints else ()),
+            zones,
+            nodes,
         )
 
 

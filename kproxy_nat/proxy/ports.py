@@ -91,6 +91,7 @@ def service_ports(
         _addresses((i.ip for i in service.status.load_balancer.ingress if i.ip_mode == "VIP"), family)
     )
     external_local = spec.external_traffic_policy == "Local" and is_external_by_type(spec)
+    source_ranges = _source_ranges(spec, family)
     for port in spec.ports:
         yield ServicePort(
             name := _port_name(service, port),
@@ -101,7 +102,7 @@ def service_ports(
             port.node_port,
             external_ips,
             vips,
-            _source_ranges(spec, family),
+            source_ranges,
             _affinity_seconds(spec),
             spec.internal_traffic_policy == "Local",
             external_local,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kproxy_nat.net.addresses import Address, Cidr, IpFamily, listed_by_kernel_tools
+from kproxy_nat.net.addresses import Address, Cidr, listed_by_kernel_tools
 from kproxy_nat.ruleset.actions import AnyAction, Dnat
 from kproxy_nat.ruleset.matches import (
     AnyMatch,
@@ -52,7 +52,8 @@ def canonical_matches(matches: tuple[AnyMatch, ...]) -> tuple[AnyMatch, ...]:
             header.append((match.rank, match))
         else:
             modules.append(match)
-    header.sort(key=lambda ranked: ranked[0])
+    if len(header) > 1:
+        header.sort(key=lambda ranked: ranked[0])
     return (*(match for _, match in header), *modules)
 
 
@@ -72,5 +73,5 @@ def _canonical_network(match: Source | Destination) -> Source | Destination | No
     if text.startswith("::"):
         text = listed_by_kernel_tools(text)
     if "/" not in text:
-        text = f"{text}/{(IpFamily.IPV6 if ':' in text else IpFamily.IPV4).bits}"
+        text = f"{text}/128" if ":" in text else f"{text}/32"
     return match if text is match.network else type(match)(Cidr(text), match.negated)

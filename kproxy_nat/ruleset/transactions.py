@@ -7,7 +7,7 @@ scripts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,8 @@ import msgspec
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import Goto, Jump
 from kproxy_nat.ruleset.canonical import canonical_rule
-from kproxy_nat.ruleset.rules import Chain, Counters, Rule, Ruleset, Table, empty_table
+from kproxy_nat.ruleset.patterns import RulePattern
+from kproxy_nat.ruleset.rules import Chain, Counters, Rule, RuleOrigin, Ruleset, Table, empty_table
 from kproxy_nat.ruleset.wellformed import targets
 
 
@@ -31,11 +32,29 @@ class DeclareChain(Command, frozen=True, gc=False):
     counters: Counters = (0, 0)
 
 
-class AppendRule(Command, frozen=True, gc=False):
-    """``-A``."""
+class DeclareChains(Command, frozen=True, gc=False):
+    """``:NAME - [0:0]`` for each of several user chains."""
+
+    names: Sequence[str]
+
+
+class AppendRules(Command, frozen=True, gc=False):
+    """``-A``, a line for each rule."""
 
     chain: str
-    rule: Rule
+    rules: Sequence[Rule]
+
+
+class AppendAlike(Command, frozen=True, gc=False):
+    """``-A`` to each of several chains: the rules that ``pattern`` makes.
+
+    ``words`` are columns, as long as ``chains``: each holds one word for every chain.
+    """
+
+    pattern: RulePattern
+    chains: Sequence[str]
+    words: Sequence[Sequence[str]]
+    origin: RuleOrigin | None = None
 
 
 class InsertRule(Command, frozen=True, gc=False):
@@ -170,8 +189,18 @@ def _declare(table: Table, command: DeclareChain) -> None:
         table.chains[command.name] = Chain(command.name, [], command.policy, command.counters)
 
 
-def _append(table: Table, command: AppendRule) -> None:
-    _chain(table, command.chain).rules.append(command.rule)
+def _declare_all(table: Table, command: DeclareChains) -> None:
+    for name in command.names:
+        _declare(table, DeclareChain(name))
+
+
+def _append(table: Table, command: AppendRules) -> None:
+    _chain(table, command.chain).rules.extend(command.rules)
+
+
+def _append_alike(table: Table, command: AppendAlike) -> None:
+    for chain, *words in zip(command.chains, *command.words, strict=True):
+        _chain(table, chain).rules.extend(command.pattern.rules(chain, words, command.origin))
 
 
 def _insert(table: Table, command: InsertRule) -> None:
@@ -273,7 +302,9 @@ def _set_policy(table: Table, command: SetPolicy) -> None:
 
 _HANDLERS: dict[type[Command], Callable[[Table, Any], None]] = {
     DeclareChain: _declare,
-    AppendRule: _append,
+    DeclareChains: _declare_all,
+    AppendRules: _append,
+    AppendAlike: _append_alike,
     InsertRule: _insert,
     ReplaceRule: _replace,
     DeleteRule: _delete,

@@ -17,7 +17,7 @@ from kproxy_nat.ruleset import transactions
 from kproxy_nat.ruleset.actions import Accept, Drop, Jump
 from kproxy_nat.ruleset.matches import Comment, Protocol, Source
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Rule, Ruleset
-from kproxy_nat.ruleset.transactions import AppendRule, Command, InsertRule, TransactionError, evaluate
+from kproxy_nat.ruleset.transactions import AppendRules, Command, InsertRule, TransactionError, evaluate
 from kproxy_nat.ruleset.wellformed import faults
 from tests.corpus import Form, forms, identity_dump, jump_targets, without_comments
 from tests.kernel.netns import (
@@ -105,9 +105,14 @@ def canonical_lines(form: Form) -> list[str]:
     (part,) = parse_restore(f"*{form.table}\n{form.written}\nCOMMIT\n", form.family).tables
     lines = []
     for command in part.commands:
-        assert isinstance(command, AppendRule | InsertRule)
-        lines.append(f"-A {command.chain} {render_rule(command.rule, form.family)}")
+        assert isinstance(command, AppendRules | InsertRule)
+        for rule in rules_of(command):
+            lines.append(f"-A {command.chain} {render_rule(rule, form.family)}")
     return lines
+
+
+def rules_of(command: AppendRules | InsertRule | transactions.ReplaceRule) -> Sequence[Rule]:
+    return command.rules if isinstance(command, AppendRules) else (command.rule,)
 
 
 AWKWARD = [
@@ -173,7 +178,9 @@ SMALL_RULES = (
 BASE = "*filter\n:K - [0:0]\n:L - [0:0]\n-A INPUT -p tcp\n-A K -p tcp\n-A K -s 10.0.0.1/32 -j DROP\nCOMMIT\n"
 
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    st.builds(AppendRule, st.sampled_from(CHAINS), st.sampled_from(SMALL_RULES)),
+    st.builds(
+        AppendRules, st.sampled_from(CHAINS), st.lists(st.sampled_from(SMALL_RULES), min_size=1, max_size=2)
+    ),
     st.builds(InsertRule, st.sampled_from(CHAINS), st.sampled_from(SMALL_RULES), st.integers(1, 3)),
     st.builds(
         transactions.ReplaceRule, st.sampled_from(CHAINS), st.sampled_from(SMALL_RULES), st.integers(1, 3)
@@ -193,8 +200,9 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
 
 def may_close_a_circle(command: Command) -> bool:
     """Whether it leads to the same or an earlier chain: a circle need not be refused."""
-    if isinstance(command, AppendRule | InsertRule | transactions.ReplaceRule):
-        return any(isinstance(a, Jump) and a.chain <= command.chain for a in command.rule.actions)
+    if isinstance(command, AppendRules | InsertRule | transactions.ReplaceRule):
+        actions = itertools.chain(*(rule.actions for rule in rules_of(command)))
+        return any(isinstance(a, Jump) and a.chain <= command.chain for a in actions)
     return False
 
 

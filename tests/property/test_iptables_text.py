@@ -13,7 +13,7 @@ from kproxy_nat.formats.ruleset_json import parse_json, render_json
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.rules import Chain, Rule, Ruleset, Table
-from kproxy_nat.ruleset.transactions import AppendRule, TableTransaction, Transaction
+from kproxy_nat.ruleset.transactions import AppendRules, TableTransaction, Transaction
 from kproxy_nat.ruleset.wellformed import faults
 from tests.corpus import dumps, family_of_dump, read
 from tests.property import examples
@@ -45,8 +45,9 @@ def only_rule(text: str, family: IpFamily) -> Rule:
     """Return the rule of the only command of ``text``."""
     (part,) = parse_restore(text, family).tables
     (command,) = part.commands
-    assert isinstance(command, AppendRule)
-    return command.rule
+    assert isinstance(command, AppendRules)
+    (rule,) = command.rules
+    return rule
 
 
 @LAW
@@ -70,7 +71,7 @@ def test_canonical_form_is_canonical(drawn: tuple[IpFamily, Rule]) -> None:
 @given(FAMILY_AND_RULE)
 def test_a_rule_in_restore_style_means_the_same(drawn: tuple[IpFamily, Rule]) -> None:
     family, rule = drawn
-    transaction = Transaction(family, [TableTransaction("filter", [AppendRule("INPUT", rule)])])
+    transaction = Transaction(family, [TableTransaction("filter", [AppendRules("INPUT", [rule])])])
     read_back = only_rule(render_restore(transaction), family)
     assert canonical_rule(read_back) == canonical_rule(rule)
 

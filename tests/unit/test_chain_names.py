@@ -24,7 +24,7 @@ from kproxy_nat.ruleset.wellformed import MAX_CHAIN_NAME
     ],
 )
 def test_known_services(text: str, protocol: str, expected: str) -> None:
-    assert names.service_hash(text, protocol) == expected
+    assert names.service_chains(text, protocol, []) == (expected, {})
 
 
 @pytest.mark.parametrize(
@@ -35,21 +35,20 @@ def test_known_services(text: str, protocol: str, expected: str) -> None:
     ],
 )
 def test_known_endpoints(endpoint: str, expected: str) -> None:
-    assert names.endpoint_chains("ns1/svc1:p80", "tcp", [endpoint]) == {endpoint: expected}
+    _, chains = names.service_chains("ns1/svc1:p80", "tcp", [endpoint])
+    assert chains == {endpoint: expected}
 
 
-@given(st.text())
-def test_the_table_is_base32(text: str) -> None:
-    encoded = text.encode(errors="replace")
-    assert (
-        names.name_hash(encoded.decode()) == base64.b32encode(hashlib.sha256(encoded).digest()).decode()[:16]
-    )
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]))))
+def test_hashes_are_base32(texts: list[str]) -> None:
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    assert names.name_hashes(texts) == [base64.b32encode(digest).decode()[:16] for digest in digests]
 
 
 def test_name_and_protocol_are_joined_without_a_separator() -> None:
-    assert names.service_hash("a/b", "tcp") == names.name_hash("a/btcp")
-    chains = names.endpoint_chains("a/b", "tcp", ["1.2.3.4:5"])
-    assert chains == {"1.2.3.4:5": "KUBE-SEP-" + names.name_hash("a/btcp1.2.3.4:5")}
+    service, endpoint = names.name_hashes(["a/btcp", "a/btcp1.2.3.4:5"])
+    chains = names.service_chains("a/b", "tcp", ["1.2.3.4:5"])
+    assert chains == (service, {"1.2.3.4:5": f"KUBE-SEP-{endpoint}"})
 
 
 def test_names_fit() -> None:

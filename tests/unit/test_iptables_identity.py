@@ -8,7 +8,7 @@ from kproxy_nat.formats.iptables_parse import parse_restore, parse_save
 from kproxy_nat.formats.iptables_render import render_rule, render_save
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS
-from kproxy_nat.ruleset.transactions import AppendRule
+from kproxy_nat.ruleset.transactions import AppendRules
 from tests.corpus import IdentityBlock, identity_blocks, identity_dump
 
 BLOCKS = [block for family in IpFamily for block in identity_blocks(family)]
@@ -17,8 +17,9 @@ BLOCKS = [block for family in IpFamily for block in identity_blocks(family)]
 def rendered(line: str, table: str, family: IpFamily) -> str:
     (part,) = parse_restore(f"*{table}\n{line}\nCOMMIT\n", family).tables
     (command,) = part.commands
-    assert isinstance(command, AppendRule)
-    return f"-A {command.chain} {render_rule(command.rule, family)}".rstrip()
+    assert isinstance(command, AppendRules)
+    (rule,) = command.rules
+    return f"-A {command.chain} {render_rule(rule, family)}".rstrip()
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"{b.family}-{b.table}-{b.topic}")

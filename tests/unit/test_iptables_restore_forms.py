@@ -11,7 +11,7 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import OpaqueAction
 from kproxy_nat.ruleset.matches import Nfacct, Opaque, OpaqueHeader
 from kproxy_nat.ruleset.rules import Rule
-from kproxy_nat.ruleset.transactions import AppendRule, InsertRule
+from kproxy_nat.ruleset.transactions import AppendRules, InsertRule
 from tests.corpus import Form, forms
 
 DEVIATIONS = {
@@ -24,10 +24,11 @@ DEVIATIONS = {
 
 def parsed(form: Form) -> list[tuple[str, Rule]]:
     (part,) = parse_restore(f"*{form.table}\n{form.written}\nCOMMIT\n", form.family).tables
-    found = []
+    found: list[tuple[str, Rule]] = []
     for command in part.commands:
-        assert isinstance(command, AppendRule | InsertRule)
-        found.append((command.chain, command.rule))
+        assert isinstance(command, AppendRules | InsertRule)
+        rules = command.rules if isinstance(command, AppendRules) else (command.rule,)
+        found.extend((command.chain, rule) for rule in rules)
     return found
 
 

@@ -428,6 +428,19 @@ def test_slice(body: str, code: Code, place: str, message: str, hint: str) -> No
     assert check("EndpointSlice", body) == [(code, place, message, hint)]
 
 
+@pytest.mark.parametrize("text", ["10.0.0.1\\n10.0.0.2", "10.0.0.1\\n", "\\n10.0.0.1", "\\n", ""])
+def test_addresses_of_a_slice_are_told_apart(text: str) -> None:
+    """They are looked at together, a line each."""
+    for addresses in (f'["{text}"]', f'[10.0.0.3, "{text}"]', f'["{text}", 10.0.0.3]'):
+        found = check("EndpointSlice", f"addressType: IPv4\nendpoints: [{{addresses: {addresses}}}]")
+        assert [code for code, *_ in found] == [Code.BAD_ADDRESS], addresses
+
+
+def test_a_slice_with_and_without_addresses() -> None:
+    body = "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1, 10.0.0.2]}, {addresses: []}]"
+    assert [code for code, *_ in check("EndpointSlice", body)] == [Code.MISSING_FIELD]
+
+
 @pytest.mark.parametrize(
     "body",
     [
