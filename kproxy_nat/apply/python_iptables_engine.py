@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
 from kproxy_nat.apply.tools import legacy_tables
@@ -47,9 +46,11 @@ class PythonIptablesEngine:
     @property
     def description(self) -> str:
         """See :class:`Engine`."""
+        from importlib.metadata import version  # noqa: PLC0415 # slow to load
+
         return f"{NAME} {version(NAME)}"
 
-    def save(self, family: IpFamily) -> str:
+    def save(self, family: IpFamily, *, counters: bool) -> str:
         """See :class:`Engine`. Tables that do not exist yet are not made.
 
         Raises:
@@ -58,7 +59,8 @@ class PythonIptablesEngine:
         from kproxy_nat.apply.python_iptables_tables import dump_table  # noqa: PLC0415 # an extra
 
         with _LIBRARY:
-            return "".join(dump_table(family, name) for name in legacy_tables(family))
+            tables = legacy_tables(family)
+            return "".join(dump_table(family, name, counters=counters) for name in tables)
 
     def test(self, change: FamilyChange) -> None:
         """See :class:`Engine`. All is done but the commit, so what only the kernel refuses is not noticed."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import socket
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,18 +24,12 @@ from typing import Any
 from iptc import ip4tc, ip6tc
 from iptc import xtables as libxtables
 
+from kproxy_nat.apply.python_iptables_extensions import MATCH, STANDARD, TARGET, XTABLES, Kind, find_extension
 from kproxy_nat.formats.iptables_headers import PROTOCOL_NAMES
 from kproxy_nat.formats.iptables_quoting import QuotingError, split_words
 from kproxy_nat.net.addresses import IpFamily
 
-# The library's own handler is a Python function that leaves itself by longjmp(3): the interpreter's stack is
-# broken afterwards. The function that it calls, called by libxtables without a detour, does no harm.
-libxtables._xt_globals.exit_err = ctypes.cast(libxtables._throw, libxtables._EXIT_FN)
-
 VERDICTS = frozenset(("ACCEPT", "DROP", "QUEUE", "RETURN"))
-STANDARD = ""
-"""The name of the target that stands for a verdict, a chain or nothing."""
-
 _INTERFACE_SIZE = 16
 _INVERTED = {"-i": 0x01, "-o": 0x02, "-s": 0x08, "-d": 0x10, "-f": 0x20, "-p": 0x40}
 """The bits of a header's ``invflags``, the same in both families."""
@@ -86,19 +80,6 @@ LAYOUTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Matches or targets: the names that differ between their functions and structures."""
-
-    name: str
-    header: Any
-    place: str
-    flags: str
-
-
-_MATCH = _Kind("match", libxtables.xt_entry_match, "m", "mflags")
-_TARGET = _Kind("target", libxtables.xt_entry_target, "t", "tflags")
-
 _libc = ctypes.CDLL(None)
 _libc.calloc.restype = ctypes.c_void_p
 _libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
@@ -108,6 +89,7 @@ _libc.open_memstream.restype = ctypes.c_void_p
 _libc.open_memstream.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t)]
 _libc.rewind.restype = None
 _libc.rewind.argtypes = [ctypes.c_void_p]
+_libc.getprotobynumber.restype = ctypes.POINTER(ctypes.c_char_p)
 _libc.fclose.argtypes = [ctypes.c_void_p]
 
 
@@ -156,7 +138,7 @@ class RuleReader:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._xt = libxtables.xtables(layout.nfproto)
+        self._xt = XTABLES[layout.nfproto]
         self._printed = _Printed()
 
     def __enter__(self) -> RuleReader:
@@ -180,26 +162,25 @@ class RuleReader:
         offset = ctypes.sizeof(self._layout.entry)
         while offset < entry.target_offset:
             match = libxtables.xt_entry_match.from_address(start + offset)
-            parts.append(f" -m {self._extension(_MATCH, match, header)}")
+            parts.append(f" -m {self._extension(MATCH, match, header)}")
             offset += match.u.match_size
         target = libxtables.xt_entry_target.from_address(start + entry.target_offset)
         if target.u.user.name:
-            parts.append(f" -j {self._extension(_TARGET, target, header)}")
+            parts.append(f" -j {self._extension(TARGET, target, header)}")
         else:
             name = (table.get_target(entry) or b"").decode(errors="surrogateescape")
             option = "-g" if header.flags & self._layout.goto else "-j"
             parts.append(f" {option} {name}" if name else "")
         return "".join(parts)
 
-    def _extension(self, kind: _Kind, item: Any, header: Any) -> str:
+    def _extension(self, kind: Kind, item: Any, header: Any) -> str:
         """Return the name of a match or target with its options."""
         user = item.u.user
         name: str = user.name.decode(errors="surrogateescape")
         size = getattr(item.u, f"{kind.name}_size")
-        found = getattr(self._xt, f"find_{kind.name}")(name)
-        if not found:
+        module = find_extension(kind, name, self._layout.nfproto)
+        if module is None:
             raise UntranslatableError(f"there is no extension for {kind.name} {name}")
-        module = found[0]
         if module.revision != user.revision or _full_size(module, kind) != size:
             known = f"the installed extension is of revision {module.revision}"
             raise UntranslatableError(f"{kind.name} {name} is of revision {user.revision}, {known}")
@@ -222,7 +203,7 @@ class RuleWriter:
     def __init__(self, layout: Layout, chains: Collection[str]) -> None:
         self._layout = layout
         self._chains = chains
-        self._xt = libxtables.xtables(layout.nfproto)
+        self._xt = XTABLES[layout.nfproto]
 
     def entry(self, arguments: str, counters: tuple[int, int] = (0, 0)) -> Any:
         """Return the bytes of a rule, as an array that libiptc takes.
@@ -244,7 +225,7 @@ class RuleWriter:
                 value = "" if option == "-f" else _value(words, option)
                 _write_header(getattr(entry, self._layout.header), option, value, negated, self._layout)
             elif option == "-m" and not negated:
-                matches.append(self._extension(_MATCH, _value(words, option), words, entry))
+                matches.append(self._extension(MATCH, _value(words, option), words, entry))
             elif option in ("-j", "-g") and not negated and target is None:
                 target = self._target(option, _value(words, option), words, entry)
             else:
@@ -264,55 +245,85 @@ class RuleWriter:
             return self._standard(name, words, entry)
         # Extensions come before chains, as with iptables; but to look for one that is not there takes long.
         plain = not words and (name in VERDICTS or name in self._chains)
-        if plain or not self._xt.find_target(name):
+        if plain or find_extension(TARGET, name, self._layout.nfproto) is None:
             return self._standard(name, words, entry)
-        return self._extension(_TARGET, name, words, entry)
+        return self._extension(TARGET, name, words, entry)
 
     def _standard(self, name: str, words: deque[str], entry: Any) -> bytes:
         """Return the target that leads to a chain, ends the way of a packet, or does nothing."""
         if name and name not in VERDICTS and name not in self._chains:
             raise UntranslatableError(f"there is no chain or target {name}")
-        target = bytearray(self._extension(_TARGET, STANDARD, words, entry))
+        target = bytearray(self._extension(TARGET, STANDARD, words, entry))
         libxtables.xt_entry_target.from_buffer(target).u.user.name = name.encode(errors="surrogateescape")
         return bytes(target)
 
-    def _extension(self, kind: _Kind, name: str, words: deque[str], entry: Any) -> bytes:
+    def _extension(self, kind: Kind, name: str, words: deque[str], entry: Any) -> bytes:
         """Take the options of a match or target from ``words``, and return its bytes."""
-        found = getattr(self._xt, f"find_{kind.name}")(name)
-        if not found:
+        module = find_extension(kind, name, self._layout.nfproto)
+        if module is None:
             raise UntranslatableError(f"there is no {kind.name} {name}")
-        module = found[0]
         with _placed(module, kind) as item:
             while _extension_option_follows(words):
                 negated, option = _next_option(words)
                 values = _option_values(module, option, words)
-                self._parse(module, kind, (option.removeprefix("--"), *values), negated, entry)
+                self._parse(module, kind, option, values, negated, entry)
             try:
                 getattr(self._xt, f"final_check_{kind.name}")(module)
+                if module.x6_options:  # where there is no check of its own, the library forgets these
+                    flags = getattr(module, kind.flags)
+                    self._xt._options_fcheck(module.name, flags, module.x6_options)
             except _EXTENSION_ERRORS:
                 raise UntranslatableError(f"{kind.name} {name} is incomplete") from None
             data: bytes = item()
             return data
 
-    def _parse(self, module: Any, kind: _Kind, option: tuple[str, ...], negated: bool, entry: Any) -> None:
-        values = [word.encode(errors="surrogateescape") for word in option]
-        arguments = (ctypes.c_char_p * len(values))(*values)
+    def _parse(
+        self, module: Any, kind: Kind, option: str, values: Sequence[str], negated: bool, entry: Any
+    ) -> None:
+        given = [value.encode(errors="surrogateescape") for value in values]
+        name = option.removeprefix("--").encode(errors="surrogateescape")
+        parse = self._parse_new if module.x6_options else self._parse_old
+        try:
+            parse(module, kind, name, given, negated, entry)
+        except _EXTENSION_ERRORS:
+            words = " ".join((f"{'! ' if negated else ''}{option}", *values))
+            raise UntranslatableError(f"{kind.name} {module.name.decode()} does not take {words}") from None
+
+    def _parse_new(
+        self, module: Any, kind: Kind, name: bytes, values: Sequence[bytes], negated: bool, entry: Any
+    ) -> None:
+        """Do what the library does, but for empty values, and options that depend on others before them."""
+        known = _known_option(module, name)
+        if known is None:
+            raise libxtables.XTablesError
+        place = getattr(module, kind.place)
+        call = libxtables.xt_option_call()
+        call.entry, call.ext_name = ctypes.pointer(known), module.name
+        call.arg = libxtables._optarg.value = values[0] if values else None  # libxtables looks at both
+        call.data = ctypes.cast(place[0].data, ctypes.c_void_p)
+        call.xflags, call.invert = getattr(module, kind.flags), negated
+        setattr(call, kind.name, ctypes.pointer(place))
+        call.xt_entry, call.udata = ctypes.addressof(entry), module.udata
+        libxtables.xtables._xtables_set_nfproto(self._layout.nfproto)
+        if libxtables._wrap_x6fn(module.x6_parse, ctypes.pointer(call)):
+            raise libxtables.XTablesError
+        setattr(module, kind.flags, call.xflags)
+
+    def _parse_old(
+        self, module: Any, kind: Kind, name: bytes, values: Sequence[bytes], negated: bool, entry: Any
+    ) -> None:
+        words = (ctypes.c_char_p * (1 + len(values)))(name, *values)
         place = ctypes.cast(ctypes.pointer(getattr(module, kind.place)), ctypes.POINTER(ctypes.c_void_p))
         parse = getattr(self._xt, f"parse_{kind.name}")
-        try:
-            parse(arguments, ctypes.c_int(negated), module, ctypes.pointer(entry), place, None, None)
-        except _EXTENSION_ERRORS:
-            words = " ".join((f"{'! ' if negated else ''}--{option[0]}", *option[1:]))
-            name = module.name.decode()
-            raise UntranslatableError(f"{kind.name} {name} does not take {words}") from None
+        parse(words, ctypes.c_int(negated), module, ctypes.pointer(entry), place, None, None)
 
 
-def _full_size(module: Any, kind: _Kind) -> int:
+def _full_size(module: Any, kind: Kind) -> int:
     return int(libxtables.xt_align(module.size + ctypes.sizeof(kind.header)))
 
 
 @contextmanager
-def _placed(module: Any, kind: _Kind) -> Iterator[Any]:
+def _placed(module: Any, kind: Kind) -> Iterator[Any]:
     """Give an extension memory to work in, and a function that returns what it has made of it.
 
     It may put other memory in the place of that, as DNAT did up to iptables 1.8.7, so that comes from malloc.
@@ -326,7 +337,7 @@ def _placed(module: Any, kind: _Kind) -> Iterator[Any]:
     try:
         item = getattr(module, kind.place)[0]
         setattr(item.u, f"{kind.name}_size", size)
-        item.u.user.name = b"" if module.name == b"standard" else module.real_name or module.name
+        item.u.user.name = b"" if module.name == STANDARD.encode() else module.real_name or module.name
         item.u.user.revision = module.revision
         if module.init:
             module.init(getattr(module, kind.place))
@@ -337,7 +348,7 @@ def _placed(module: Any, kind: _Kind) -> Iterator[Any]:
         module.udata = None
 
 
-def _bytes(item: Any, kind: _Kind) -> bytes:
+def _bytes(item: Any, kind: Kind) -> bytes:
     return ctypes.string_at(ctypes.addressof(item), getattr(item.u, f"{kind.name}_size"))
 
 
@@ -366,9 +377,8 @@ def _option_values(module: Any, option: str, words: deque[str]) -> list[str]:
     Extensions with the older interface do not say; canonical rules have no values there that look like
     options.
     """
-    name = option.removeprefix("--").encode(errors="surrogateescape")
     if module.x6_options:
-        known = next((each for each in _until_unnamed(module.x6_options) if each.name == name), None)
+        known = _known_option(module, option.removeprefix("--").encode(errors="surrogateescape"))
         takes = known is not None and known.type != _XTTYPE_NONE
         return [_value(words, option)] if takes else []
     values: list[str] = []
@@ -377,11 +387,13 @@ def _option_values(module: Any, option: str, words: deque[str]) -> list[str]:
     return values
 
 
-def _until_unnamed(options: Any) -> Iterator[Any]:
+def _known_option(module: Any, name: bytes) -> Any:
+    """Return the description of an option; ``None`` where there is none."""
     position = 0
-    while options[position].name:
-        yield options[position]
+    while module.x6_options[position].name not in (None, name):
         position += 1
+    known = module.x6_options[position]
+    return known if known.name else None
 
 
 def _write_header(header: Any, option: str, value: str, negated: bool, layout: Layout) -> None:
@@ -419,7 +431,7 @@ def _header_words(header: Any, layout: Layout) -> Iterator[str]:
         if mask[0] or negated:
             yield f"{negated} {option} {_interface_text(name, mask)}"
     if header.proto:
-        yield f"{_negation(header, '-p')} -p {PROTOCOL_NAMES.get(header.proto, header.proto)}"
+        yield f"{_negation(header, '-p')} -p {_protocol_name(header.proto)}"
     if layout.socket_family is socket.AF_INET and header.flags & _FRAGMENT:
         yield f"{_negation(header, '-f')} -f"
 
@@ -457,9 +469,7 @@ def _packed_interface(text: str) -> tuple[bytes, bytes]:
     name = text.encode(errors="surrogateescape")
     if not 0 < len(name) < _INTERFACE_SIZE:
         raise UntranslatableError(f"{text} is no name of an interface")
-    length = len(name) + 1
-    if name.endswith(b"+"):
-        name, length = name[:-1], len(name) - 1
+    length = len(name) - 1 if name.endswith(b"+") else len(name) + 1
     return name.ljust(_INTERFACE_SIZE, b"\0"), (b"\xff" * length).ljust(_INTERFACE_SIZE, b"\0")
 
 
@@ -470,6 +480,14 @@ def _interface_text(name: bytes, mask: bytes) -> str:
     shown = name[:length]
     more = length < _INTERFACE_SIZE and not shown.endswith(b"\0")
     return shown.partition(b"\0")[0].decode(errors="surrogateescape") + ("+" if more else "")
+
+
+def _protocol_name(number: int) -> str:
+    """Return the name that iptables lists: one that it knows itself, or else one of /etc/protocols."""
+    if number in PROTOCOL_NAMES:
+        return PROTOCOL_NAMES[number]
+    found = _libc.getprotobynumber(number)
+    return found[0].decode() if found else str(number)
 
 
 def _protocol_number(text: str) -> int:

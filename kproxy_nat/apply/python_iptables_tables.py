@@ -15,6 +15,7 @@ from iptc.ip4tc import IPTCError
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
 from kproxy_nat.apply.python_iptables_rules import LAYOUTS, RuleReader, RuleWriter, UntranslatableError
+from kproxy_nat.apply.restore_engine import RuleRefusedError
 from kproxy_nat.apply.restore_text import restore_text
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
@@ -54,8 +55,8 @@ def _open_table(family: IpFamily, name: str) -> Iterator[Any]:
         table.close()
 
 
-def dump_table(family: IpFamily, name: str) -> str:
-    """Return a table as ``iptables-save --counters`` prints it.
+def dump_table(family: IpFamily, name: str, *, counters: bool) -> str:
+    """Return a table as iptables-save prints it; without ``counters`` of rules, those of policies are there.
 
     Raises:
         ApplyError: a rule is there that the installed extensions do not know.
@@ -63,13 +64,19 @@ def dump_table(family: IpFamily, name: str) -> str:
     heads: list[str] = []
     rules: list[str] = []
     with _open_table(family, name) as table, RuleReader(LAYOUTS[family]) as reader:
-        for chain in [chain.name for chain in table.chains]:
-            policy, counters = table.get_policy(chain)
-            packets, size = counters or (0, 0)
+        for chain in _chain_names(table):
+            policy, counted = table.get_policy(chain)
+            packets, size = counted or (0, 0)
             heads.append(f":{chain} {policy.name if policy else '-'} [{packets}:{size}]\n")
             for entry, line in _rules(table, chain, reader):
-                rules.append(f"[{entry.counters.pcnt}:{entry.counters.bcnt}] {line}\n")
+                count = f"[{entry.counters.pcnt}:{entry.counters.bcnt}] " if counters else ""
+                rules.append(f"{count}{line}\n")
     return "".join((f"*{name}\n", *heads, *rules, "COMMIT\n"))
+
+
+def _chain_names(table: Any) -> list[str]:
+    with _errors_named(f"table {table.name}: chains cannot be read"):
+        return [chain.name for chain in table.chains]
 
 
 def _rules(table: Any, chain: str, reader: RuleReader) -> Iterator[tuple[Any, str]]:
@@ -93,7 +100,7 @@ def translated(family: IpFamily, part: TableChange) -> list[Command]:
     lines = restore_text(FamilyChange(family, (part,))).split("\n")[1:-2]
     chains = {_declared(line) for line in lines if line.startswith(":")}
     with _open_table(family, part.table) as table:
-        chains.update(chain.name for chain in table.chains)
+        chains.update(_chain_names(table))
     writer = RuleWriter(LAYOUTS[family], chains)
     return [_command(line, writer) for line in lines]
 
@@ -176,7 +183,7 @@ def _errors_named(what: str, rule: str = "") -> Iterator[None]:
     """Turn the library's errors into ours."""
     try:
         yield
-    except (IPTCError, UntranslatableError) as error:
+    except (IPTCError, UntranslatableError, UnicodeError) as error:
         said = _BYTES.sub(r"\1", str(error))
         raise _refusal(f"{what}: {said}", rule) from None
 
@@ -185,4 +192,4 @@ def _refusal(message: str, rule: str = "") -> ApplyError:
     if "Permission denied" in message:
         return ApplyError(Problem(Code.NOT_PERMITTED, f"{_NAME}: {message}", hint="run as root"))
     hint = f"the rule is: {rule}" if rule else "the iptables tools may know more: --engine restore"
-    return ApplyError(Problem(Code.RULES_REFUSED, message, subject=_NAME, hint=hint))
+    return RuleRefusedError(Problem(Code.RULES_REFUSED, message, subject=_NAME, hint=hint), rule)

@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
+from kproxy_nat.apply.engine import Engine
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
 from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
+from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
+from kproxy_nat.apply.python_iptables_engine import PythonIptablesEngine
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.restore_engine import RestoreEngine
 from kproxy_nat.apply.site import Site
@@ -21,21 +24,33 @@ from kproxy_nat.cli.report import Reporter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+RESTORE = "restore"
 STATE_DIR = "/var/lib/kproxy-nat"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An open namespace, the tools for it, and where its records are."""
+    """An open namespace, the tools for it, and where its records are.
+
+    Attributes:
+        in_process: whether legacy tables are read and written without the tools.
+    """
 
     namespace: Namespace
     tools: IptablesTools
     state_dir: Path
     wait: int
+    in_process: bool = False
 
     def site(self, *inherited: int) -> Site:
-        """Return the place to read, or with locks in ``inherited``, to change."""
-        engine = RestoreEngine(self.tools, self.wait, inherited)
+        """Return the place to read, or with locks in ``inherited``, to change.
+
+        Raises:
+            ApplyError: the library for work in process is not there.
+        """
+        engine: Engine = RestoreEngine(self.tools, self.wait, inherited)
+        if self.in_process and self.tools.variant is Variant.LEGACY:
+            engine = PythonIptablesEngine(self.wait)
         return Site(self.namespace, engine, self.state_dir / self.namespace.folder)
 
 
@@ -56,6 +71,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "variant",
         type=click.Choice([variant.value for variant in Variant]),
         help="Which iptables. Default: that of the last apply, else the one that holds rules there.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice([RESTORE, PYTHON_IPTABLES]),
+        default=RESTORE,
+        show_default=True,
+        help="What reads and writes rules: the tools, or a library, for --iptables legacy.",
     ),
     click.option(
         "--wait",
@@ -81,15 +103,16 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
     """Open the namespace that the options name.
 
     Raises:
-        click.UsageError: they name none, or two.
+        click.UsageError: they name none, or two, or exclude each other.
         ApplyError: it cannot be opened, or the tools are not there.
     """
     with _open(params["netns"], host=params["host"], create=create) as namespace:
-        variant = Variant(params["variant"]) if params["variant"] else _recorded_variant(namespace, params)
+        in_process = params["engine"] == PYTHON_IPTABLES
+        variant = _variant(params, in_process=in_process) or _recorded_variant(namespace, params)
         tools = namespace.run(find_iptables, variant)
         problem = namespace.run(other_variant_problem, tools.variant)
         reporter.report([problem] if problem else [])
-        yield Target(namespace, tools, params["state_dir"], params["wait"])
+        yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
 
 
 @contextmanager
@@ -113,6 +136,15 @@ def locked_site(target: Target, reporter: Reporter) -> Iterator[tuple[Site, Lock
                 [recovered(recover(begun, unfinished, lambda problem: reporter.report([problem])))]
             )
         yield site, lock
+
+
+def _variant(params: dict[str, Any], *, in_process: bool) -> Variant | None:
+    """Return the variant that the options ask for, if any."""
+    if not in_process:
+        return Variant(params["variant"]) if params["variant"] else None
+    if params["variant"] == Variant.NFT:
+        raise click.UsageError(f"--engine {PYTHON_IPTABLES} is for --iptables {Variant.LEGACY} only")
+    return Variant.LEGACY
 
 
 def _recorded_variant(namespace: Namespace, params: dict[str, Any]) -> Variant | None:
