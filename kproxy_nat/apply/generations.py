@@ -65,6 +65,7 @@ class Record(msgspec.Struct, omit_defaults=True):
         nfacct: the accounting objects that this made.
         original_sysctls: all that were changed since the first apply, with their values before that.
         own_nfacct: all objects that were made since the first apply.
+        undoes: the number of the generation that this took back; both count as none from then on.
         forwarding: settings of interfaces that were on before forwarding was switched on for all of them.
     """
 
@@ -87,6 +88,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     own_nfacct: list[str] = []
     forwarding: list[str] = []
     needs_confirmation: bool = False
+    undoes: int = 0
 
 
 class Generation:
@@ -160,9 +162,8 @@ class Generations:
 
     def latest(self) -> Generation | None:
         """Return the last finished generation, if it is of this very namespace."""
-        finished = self._finished()
-        found = finished[-1] if finished else None
-        return found if found and found.record.identity == self._identity else None
+        current = [generation for generation in self._current() if self._is_ours(generation)]
+        return current[-1] if current else None
 
     def unfinished(self) -> Generation | None:
         """Return the generation of a command that is under way or was cut off.
@@ -171,7 +172,7 @@ class Generations:
         """
         for path in self._folder.glob(f"*{_UNFINISHED}"):
             found = Generation(path)
-            if found.record.identity == self._identity:
+            if self._is_ours(found):
                 return found
             self.discard(found)
         return None
@@ -184,9 +185,7 @@ class Generations:
         Raises:
             ApplyError: it cannot be written.
         """
-        for generation in self._finished():
-            if generation.record.identity != self._identity:
-                self.discard(generation)
+        self._tidy()
         finished = self._finished()
         number = finished[-1].number + 1 if finished else 1
         staging = self._folder / f"{number:04}.writing"
@@ -208,13 +207,11 @@ class Generations:
         return Generation(unfinished)
 
     def finish(self, generation: Generation) -> Generation:
-        """Let the generation be the latest, and drop those that are too old."""
+        """Let the generation be the latest, and drop what it makes superfluous."""
         finished = generation.path.with_suffix("")
         generation.path.rename(finished)
         _flush(self._folder)
-        kept = self._finished()
-        for old in kept[:-KEPT]:
-            self.discard(old)
+        self._tidy()
         return Generation(finished)
 
     def discard(self, generation: Generation) -> None:
@@ -223,6 +220,23 @@ class Generations:
         with contextlib.suppress(OSError):
             generation.path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Remove generations that were taken back, of earlier namespaces, or too old."""
+        current = {generation.number for generation in self._current() if self._is_ours(generation)}
+        kept = sorted(current)[-KEPT:]
+        for generation in self._finished():
+            if generation.number not in kept:
+                self.discard(generation)
+
+    def _is_ours(self, generation: Generation) -> bool:
+        return generation.record.identity == self._identity
+
+    def _current(self) -> list[Generation]:
+        """Return the finished generations without those that were taken back, and what took them back."""
+        finished = self._finished()
+        undone = {number for g in finished if g.record.undoes for number in (g.number, g.record.undoes)}
+        return [generation for generation in finished if generation.number not in undone]
 
     def _finished(self) -> list[Generation]:
         paths = (path for path in self._folder.glob("*") if path.name.isdecimal())

@@ -44,8 +44,7 @@ def locked(folder: Path, label: str, wait: float, waiting: Callable[[str], None]
     writer = _open(folder / "lock")
     try:
         _take(writer, label, wait, waiting)
-        os.ftruncate(writer, 0)
-        os.pwrite(writer, f"{os.getpid()}\n".encode(), 0)
+        _sign(writer, folder)
         with _busy(folder, label, wait, waiting) as busy:
             yield Lock(writer, busy)
     finally:
@@ -69,13 +68,20 @@ def _busy(folder: Path, label: str, wait: float, waiting: Callable[[str], None])
         os.close(busy)
 
 
+def _sign(writer: int, folder: Path) -> None:
+    """Write our process id into the lock, for those who wait for it."""
+    try:
+        os.ftruncate(writer, 0)
+        os.pwrite(writer, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise _unusable(f"cannot write {folder / 'lock'}", error) from None
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        message = f"cannot open {path}: {error.strerror}"
-        hint = "--state-dir names another directory"
-        raise ApplyError(Problem(Code.STATE_UNUSABLE, message, hint=hint)) from None
+        raise _unusable(f"cannot open {path}", error) from None
 
 
 def _take(descriptor: int, label: str, wait: float, waiting: Callable[[str], None]) -> None:
@@ -97,3 +103,8 @@ def _take(descriptor: int, label: str, wait: float, waiting: Callable[[str], Non
             time.sleep(_PAUSE)
         else:
             return
+
+
+def _unusable(message: str, error: OSError) -> ApplyError:
+    hint = "--state-dir names another directory"
+    return ApplyError(Problem(Code.STATE_UNUSABLE, f"{message}: {error.strerror}", hint=hint))

@@ -59,16 +59,21 @@ class Namespace:
         label: the shortest name for it, which messages and the state directory use.
         path: where it was opened.
         descriptor: the open file.
+        created: whether it was not there before it was opened.
         is_host: whether it is the one that the caller is in and asked for as such; it is not entered.
         identity: see :class:`Identity`.
     """
 
-    def __init__(self, label: str, path: Path, descriptor: int, *, is_host: bool = False) -> None:
+    def __init__(
+        self, label: str, path: Path, descriptor: int, *, is_host: bool = False, created: bool = False
+    ) -> None:
         self.label = label
+        self.created = created
         self.is_host = is_host
         self.path = path
         self.descriptor = descriptor
-        self._worker = ThreadPoolExecutor(1, "namespace", initializer=self._enter)
+        self._worker = ThreadPoolExecutor(1, "namespace")
+        self.run(self._enter)
         self.identity = Identity(_BOOT_ID.read_text().strip(), self.run(_cookie) or _inode(descriptor)[1])
 
     def __enter__(self) -> Namespace:
@@ -109,9 +114,10 @@ def open_namespace(name: str, *, create: bool = False) -> Namespace:
             which must be asked for as such.
     """
     path = _path(name)
-    if create and not path.exists():
+    created = create and not _exists(path)
+    if created:
         _create(name, path)
-    return _open(name, path)
+    return _open(name, path, created=created)
 
 
 def open_host() -> Namespace:
@@ -146,7 +152,21 @@ def _create(name: str, path: Path) -> None:
         raise _refusal(Code.NOT_PERMITTED, f"cannot create namespace {name}", "run as root")
 
 
-def _open(name: str, path: Path) -> Namespace:
+def remove_namespace(namespace: Namespace) -> None:
+    """Remove a namespace that was created; what holds it open keeps it until it closes it."""
+    from pyroute2 import netns  # noqa: PLC0415 # a tenth of a second
+
+    netns.remove(namespace.path.name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _open(name: str, path: Path, *, created: bool) -> Namespace:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -159,9 +179,11 @@ def _open(name: str, path: Path) -> Namespace:
     try:
         _check_is_namespace(name, descriptor)
         _check_is_not_host(name, descriptor)
-        return Namespace(_label(path, descriptor), path, descriptor)
-    except BaseException:
+        return Namespace(_label(path, descriptor), path, descriptor, created=created)
+    except BaseException as error:
         os.close(descriptor)
+        if isinstance(error, OSError):
+            raise _os_refusal(f"cannot enter namespace {name}", error) from None
         raise
 
 

@@ -52,7 +52,7 @@ def jump_lines(family: IpFamily) -> frozenset[str]:
     """Return our rules in built-in chains, as iptables-save prints them."""
     dump = split_dump(render_save(evaluate(jumps_transaction(family))), family)
     blocks = (block for table in dump.tables.values() for block in table.chains.values())
-    return frozenset(line for block in blocks for line in block.splitlines())
+    return frozenset(line for block in blocks for line in block.split("\n") if line)
 
 
 def leads_to_firewall(line: str) -> bool:

@@ -122,7 +122,7 @@ def _owned_changes(
 ) -> Iterator[ChainChange]:
     for chain, before in old.chains.items():
         after = new.chains.get(chain)
-        if before == after or (chain in kept and after is None) or not ownership.is_owned(old.name, chain):
+        if before == after or (chain in kept and not after) or not ownership.is_owned(old.name, chain):
             continue
         if after is None:
             yield ChainChange(chain, _lines(before), None)
@@ -134,10 +134,10 @@ def _owned_changes(
 
 
 def _builtin_changes(old: DumpedTable, new: DumpedTable, live: Dump) -> Iterator[ChainChange]:
-    ours = _own_jumps(live)
+    ours, removable = ownership.jump_lines(live.family), _own_jumps(live)
     for chain in old.policies:
         before, wanted = _lines(old.chains[chain]), _lines(new.chains.get(chain, ""))
-        after = _merged(before, wanted, ours)
+        after = _merged(before, wanted, ours, removable)
         if before != after:
             yield ChainChange(chain, before, after, builtin=True)
 
@@ -155,12 +155,12 @@ def _own_jumps(live: Dump) -> frozenset[str]:
     return frozenset(line for line in lines if not ownership.leads_to_firewall(line))
 
 
-def _merged(before: Lines, wanted: Lines, ours: frozenset[str]) -> Lines:
-    """Return the rules of a built-in chain with the jumps that are wanted, and no others of ours."""
-    foreign = [line for line in before if line not in ours]
-    if foreign == [line for line in wanted if line not in ours]:
+def _merged(before: Lines, wanted: Lines, ours: frozenset[str], removable: frozenset[str]) -> Lines:
+    """Return the rules of a built-in chain with the jumps that are wanted, and no others that may go."""
+    foreign = [line for line in before if line not in removable]
+    if foreign == [line for line in wanted if line not in removable]:
         return wanted
-    present = [line for line in before if line not in ours or line in wanted]
+    present = [line for line in before if line not in removable or line in wanted]
     return (*(line for line in wanted if line in ours and line not in present), *present)
 
 
@@ -212,7 +212,7 @@ def _targets(line: str, table: str, family: IpFamily) -> set[str]:
 
 
 def _lines(block: str) -> Lines:
-    return tuple(block.splitlines())
+    return tuple(block.split("\n")[:-1])
 
 
 def _block(lines: Lines) -> str:

@@ -114,6 +114,6 @@ class RestoreEngine:
 def _refused_rule(said: str, text: str) -> str:
     """Return the line that the tool complains about, if it says which."""
     found = _FAILED_LINE.search(said)
-    lines = text.splitlines()
+    lines = text.split("\n")
     number = int(found[1]) if found else 0
     return lines[number - 1] if 0 < number <= len(lines) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
@@ -45,20 +46,31 @@ def _counts(line: str, table: TableChange) -> str:
 def _deletions(chain: ChainChange) -> Iterator[str]:
     """Delete by content: a number could hit another rule if somebody else was quicker."""
     before, after = chain.before or (), chain.after or ()
-    for kind, start, end, _, _ in _steps(before, after):
+    kept = _unambiguous(before, after)
+    yield from (f"-D {line.removeprefix(_APPEND)}" for line in before if line not in kept)
+    for kind, start, end, _, _ in _steps(kept, after):
         if kind in ("delete", "replace"):
-            for line in before[start:end]:
+            for line in kept[start:end]:
                 yield f"-D {line.removeprefix(_APPEND)}"
 
 
 def _insertions(chain: ChainChange, table: TableChange) -> Iterator[str]:
     """Insert from the front, so that each rule's number is its place in the end."""
     before, after = chain.before or (), chain.after or ()
-    for kind, _, _, start, end in _steps(before, after):
+    for kind, _, _, start, end in _steps(_unambiguous(before, after), after):
         if kind in ("insert", "replace"):
             for position, line in enumerate(after[start:end], start=start + 1):
                 arguments = line.removeprefix(f"{_APPEND}{chain.name}")
                 yield f"{_counts(line, table)}-I {chain.name} {position}{arguments}"
+
+
+def _unambiguous(before: Lines, after: Lines) -> Lines:
+    """Return the rules without those of which some copies go: which one -D takes cannot be chosen.
+
+    All copies go, then, and those that stay are inserted anew.
+    """
+    some = {line for line, count in Counter(before).items() if count > 1 and after.count(line) != count}
+    return tuple(line for line in before if line not in some)
 
 
 def _steps(before: Lines, after: Lines) -> Sequence[tuple[str, int, int, int, int]]:

@@ -104,26 +104,29 @@ def watchdog(site: Site, variant: Variant, wait: int, lock: Lock) -> Iterator[Wa
         start_new_session=True,
         pass_fds=(namespace.descriptor, lock.writer),
     )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if process.stdout.readline() != _READY:
-            process.kill()
-            raise _not_running(f"it ended with status {process.wait()}")
-        try:
-            yield Watchdog(process)
-        finally:
-            _dismiss(process, finished=site.generations.unfinished() is None)
+    assert process.stdout is not None
+    if process.stdout.readline() != _READY:
+        process.kill()
+        raise _not_running(f"it ended with status {process.wait()}")
+    try:
+        yield Watchdog(process)
+    finally:
+        _dismiss(process, finished=site.generations.unfinished() is None)
 
 
 def _dismiss(process: subprocess.Popen[bytes], *, finished: bool) -> None:
+    """Let the watchdog go; what is unfinished it does when we have given the locks back, so do not wait."""
     assert process.stdin is not None
+    assert process.stdout is not None
     try:
         if finished:
             process.stdin.write(b"done\n")
         process.stdin.close()
     except OSError:
         process.kill()
+    process.stdout.close()
+    if finished:
+        process.wait()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -183,6 +186,8 @@ def _recover(orders: Orders, generation: Generation) -> None:
         ):
             tools = namespace.run(find_iptables, orders.variant)
             site = Site(namespace, RestoreEngine(tools, orders.wait, (busy,)), folder)
+            if not generation.path.exists():  # It was finished just before the end.
+                return
             add_note(folder, recover(site, generation, lambda problem: add_note(folder, problem.message)))
     except KproxyNatError as error:
         add_note(folder, f"the watchdog could not bring back what was there before: {error}")

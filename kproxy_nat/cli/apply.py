@@ -55,8 +55,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
       kproxy-nat apply change.plan --netns demo
     """  # noqa: D301
     reporter = reporter_of(ctx)
+    plan = saved_plan(params["sources"])
+    if plan is not None:
+        _take_variant(plan, params)
     with gc_paused(), opened_target(params, reporter, create=params["create"]) as target:
-        plan = saved_plan(params["sources"])
         if plan is not None:
             _apply_plan(plan, target, reporter, params["confirm"])
             return
@@ -65,6 +67,13 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             _apply_wanted(compiled.wanted, target, reporter, params["confirm"])
         except RuleRefusedError as error:
             raise blame(error, compiled.views) from None
+
+
+def _take_variant(plan: Plan, params: dict[str, Any]) -> None:
+    """Let the plan choose the variant that it was made for."""
+    if params["variant"] not in (None, plan.variant):
+        raise click.BadParameter(f"the plan is for the {plan.variant} variant", param_hint="'--iptables'")
+    params["variant"] = plan.variant
 
 
 def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float | None) -> None:

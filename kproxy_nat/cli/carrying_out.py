@@ -30,13 +30,19 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a plan is carried out. ``confirm`` is how many seconds somebody has to confirm it."""
+    """How a plan is carried out.
+
+    Attributes:
+        confirm: how many seconds somebody has to confirm it.
+        undoes: the number of the generation that it takes back.
+    """
 
     target: Target
     site: Site
     lock: Lock
     reporter: Reporter
     confirm: float | None = None
+    undoes: int = 0
 
 
 def carry_out(plan: Plan, live: Mapping[IpFamily, LiveRules], way: Way) -> Generation | None:
@@ -82,10 +88,11 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.identity,
         datetime.now(UTC).isoformat(timespec="seconds"),
         plan.variant,
-        way.target.tools.description,
+        way.site.engine.description,
         plan.inputs,
         plan.options,
         plan.services,
+        undoes=way.undoes,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kproxy_nat.apply.generations import Generation
+from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.apply.planning import plan_change
 from kproxy_nat.apply.site import Site
@@ -45,14 +46,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     ):
         latest = _latest(site)
         wanted = _before(site, latest)
+        made = latest.record.nfacct
         live = site.read_all(wanted.rules)
         if any(plan_change(rules, latest.after(family)).tables for family, rules in live.items()):
             reporter.note("the rules have changed since that apply; these changes are lost, too")
         plan = plan_for("rollback", site, target.tools.variant, live, wanted)
-        generation = carry_out(plan, live, Way(target, site, lock, reporter))
-        site.generations.discard(latest)
-        if generation is not None:
-            site.generations.discard(generation)
+        carry_out(plan, live, Way(target, site, lock, reporter, undoes=latest.number))
+        if plan.is_empty:
+            site.generations.discard(latest)
+        site.namespace.run(delete_nfacct, made)
 
 
 def _latest(site: Site) -> Generation:

@@ -13,7 +13,7 @@ import click
 from kproxy_nat.apply.engine import Engine
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
-from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
+from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace, remove_namespace
 from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.python_iptables_engine import PythonIptablesEngine
 from kproxy_nat.apply.recovery import recover, recovered
@@ -100,19 +100,29 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 
 @contextmanager
 def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = False) -> Iterator[Target]:
-    """Open the namespace that the options name.
+    """Open the namespace that the options name; one that was created for it goes when the block fails.
 
     Raises:
         click.UsageError: they name none, or two, or exclude each other.
         ApplyError: it cannot be opened, or the tools are not there.
     """
-    with _open(params["netns"], host=params["host"], create=create) as namespace:
+    with _open(params["netns"], host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
         variant = _variant(params, in_process=in_process) or _recorded_variant(namespace, params)
         tools = namespace.run(find_iptables, variant)
         problem = namespace.run(other_variant_problem, tools.variant)
         reporter.report([problem] if problem else [])
         yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
+
+
+@contextmanager
+def _kept(namespace: Namespace) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if namespace.created:
+            remove_namespace(namespace)
+        raise
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Rules applied to network namespaces: what must be there afterwards, whatever happens meanwhile."""

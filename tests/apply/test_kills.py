@@ -1,0 +1,155 @@
+"""A command that is killed at whatever step: rules are the old or the new ones, and it is told which."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from pathlib import Path
+
+import pytest
+
+from kproxy_nat.apply.execution import Step
+from kproxy_nat.net.addresses import IpFamily
+from tests.apply.bench import NOTHING, Bench, expected, put_before, wait_until
+from tests.apply.processes import driven, locks_are_free, run, started, state
+from tests.kernel.netns import VARIANTS, requires_kernel
+
+pytestmark = [pytest.mark.kernel, requires_kernel]
+
+BOTH_BY_TURNS = list(zip(Step, itertools.cycle(VARIANTS), strict=False))
+ONE_VARIANT = pytest.mark.parametrize("variant", ["nft"], indirect=True)
+
+NOT_BEGUN = (Step.REHEARSED,)
+COMPLETE = (Step.SYSCTLS_OPENED, Step.VERIFIED, Step.CONFIRMED)
+"""All rules and settings are in place."""
+
+BROUGHT_BACK = "was cut off; what was there before was brought back"
+CARRIED_TO_THE_END = "was cut off after all its rules were in place; it was carried to the end"
+
+
+@pytest.mark.parametrize("step", Step)
+def test_killed_at(bench: Bench, first: Path, second: Path, step: Step) -> None:
+    """The watchdog notices; the next command says what came of it."""
+    before = state(bench)
+    done = run(driven(bench, step, "kill", "apply", first))
+    assert done.returncode == -signal.SIGKILL, done
+    wait_until(lambda: locks_are_free(bench))
+    finished = step in (*COMPLETE, Step.FINISHED)
+    if step is not Step.RECORDED:  # The watchdog has not been told yet.
+        assert bench.unfinished() == []
+    if finished:
+        assert bench.dump() == expected(first)
+        assert bench.sysctl() == "1"
+        assert bench.finished() == ["0001"]
+    else:
+        assert state(bench) == before
+        assert bench.finished() == []
+    result = bench.done("apply", second)
+    assert bench.dump() == expected(second)
+    assert bench.unfinished() == []
+    assert told(result.err) == told_after(step)
+
+
+@pytest.mark.parametrize("step, variant", BOTH_BY_TURNS, indirect=["variant"])
+def test_killed_with_its_watchdog_at(bench: Bench, first: Path, second: Path, step: Step) -> None:
+    """The next command notices, before anything else, and says what came of it."""
+    bench.done("apply", second)
+    before = state(bench)
+    bench.set_sysctl("net.ipv4.conf.all.route_localnet", "0")
+    done = run(driven(bench, step, "kill all", "apply", first))
+    assert done.returncode == -signal.SIGKILL, done
+    wait_until(lambda: locks_are_free(bench))
+    result = bench.done("rollback")
+    assert told(result.err) == told_after(step)
+    assert bench.unfinished() == []
+    if step in (*COMPLETE, Step.FINISHED):  # It was taken back by the rollback.
+        assert bench.dump() == before[0]
+    else:  # It was taken back before the rollback, which took back the one before.
+        assert bench.dump() == NOTHING
+    assert bench.sysctl() == "0"
+
+
+def told(stderr: str) -> list[str]:
+    """Return what was told of an apply that was cut off."""
+    marker = "kproxy-nat: warning[KPN514]: an apply of "
+    return [line.partition(marker)[2].partition(" ")[2] for line in stderr.splitlines() if "KPN514" in line]
+
+
+def told_after(step: Step) -> list[str]:
+    if step in (*NOT_BEGUN, Step.FINISHED):
+        return []
+    return [CARRIED_TO_THE_END if step in COMPLETE else BROUGHT_BACK]
+
+
+@pytest.mark.parametrize("family, variant", list(zip(IpFamily, VARIANTS, strict=True)), indirect=["variant"])
+def test_killed_while_the_tool_works(
+    bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: IpFamily
+) -> None:
+    """The watchdog lets the tool end first, and then brings back what was there before."""
+    before = state(bench)
+    tool = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}[family]
+    began, go = tmp_path / "began", tmp_path / "go"
+    script = f'cat > "{tmp_path}/text"; : > "{began}"; until [ -e "{go}" ]; do sleep 0.05; done\n'
+    script += f'exec "$REAL" "$@" < "{tmp_path}/text"'
+    put_before(f"{tool}-{bench.variant}-restore", script, tmp_path / "tools", monkeypatch)
+    try:
+        with started(bench.command("apply", first)) as process:
+            wait_until(began.exists)
+            process.kill()
+            process.communicate()
+            assert bench.unfinished() == ["0001.unfinished"]
+            assert not locks_are_free(bench)
+            text = "" if family is IpFamily.IPV4 else expected(first)[IpFamily.IPV4]
+            assert bench.dump() == {IpFamily.IPV4: text, IpFamily.IPV6: ""}
+    finally:
+        go.touch()
+    wait_until(lambda: locks_are_free(bench))
+    assert state(bench) == before
+    assert told(bench.done("delete").err) == [BROUGHT_BACK]
+
+
+@ONE_VARIANT
+def test_a_delete_that_is_killed(bench: Bench, first: Path) -> None:
+    bench.done("apply", first)
+    before = state(bench)
+    done = run(driven(bench, Step.IPV4_LOADED, "kill", "delete"))
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: locks_are_free(bench))
+    assert state(bench) == before
+    assert "warning[KPN514]: a delete of" in bench.done("apply", first).err
+
+
+@ONE_VARIANT
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step.IPV4_LOADED,
+        Step.FINISHED,
+    ],
+)
+def test_a_rollback_that_is_killed(bench: Bench, first: Path, second: Path, step: Step) -> None:
+    """It is done or not; in either case the next one goes on from there."""
+    bench.done("apply", first)
+    bench.done("apply", second)
+    done = run(driven(bench, step, "kill", "rollback"))
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: locks_are_free(bench))
+    assert bench.dump() == expected(first if step is Step.FINISHED else second)
+    bench.done("rollback")
+    assert bench.dump() == (NOTHING if step is Step.FINISHED else expected(first))
+
+
+@ONE_VARIANT
+@pytest.mark.parametrize("step", [Step.WATCHED, Step.IPV4_LOADED, Step.VERIFIED])
+def test_interrupted_at(bench: Bench, first: Path, second: Path, step: Step) -> None:
+    """Ctrl-C takes back what was begun, counters included, without leaving anything to be recovered."""
+    bench.done("apply", first)
+    before = state(bench)
+    done = run(driven(bench, step, "interrupt", "apply", second))
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert state(bench) == before
+    assert bench.unfinished() == []
+    assert bench.finished() == ["0001"]
+    assert locks_are_free(bench)
+    assert "KPN514" not in bench.done("apply", second).err
