@@ -9,6 +9,7 @@ import msgspec
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.matches import AnyMatch
+from kproxy_nat.ruleset.sets import NamedSet
 
 Counters = tuple[int, int]
 """Packets and bytes."""
@@ -42,20 +43,40 @@ class Rule(msgspec.Struct, frozen=True, gc=False, eq=False, omit_defaults=True):
         return hash((self.matches, self.actions))
 
 
+class Hook(msgspec.Struct, frozen=True, gc=False):
+    """Where the kernel calls a base chain of nftables: ``type nat hook output priority -100``."""
+
+    type: str
+    name: str
+    priority: int
+
+
 class Chain(msgspec.Struct):
-    """A chain. ``policy`` is that of a built-in chain, ``None`` for a user's."""
+    """A chain. ``policy`` is that of a built-in or base chain, ``None`` for others.
+
+    Only chains of nftables have a ``hook`` (base chains) and a ``comment``.
+    """
 
     name: str
     rules: list[Rule] = []
     policy: str | None = None
     counters: Counters = (0, 0)
+    hook: Hook | None = None
+    comment: str = ""
 
 
 class Table(msgspec.Struct):
-    """A table and its chains, by name."""
+    """A table and its chains, by name.
+
+    ``family`` is that of nft (``ip``, ``ip6``, ``inet``, ...), empty for a table of iptables, which has
+    neither sets nor a comment.
+    """
 
     name: str
     chains: dict[str, Chain] = {}
+    family: str = ""
+    comment: str = ""
+    sets: dict[str, NamedSet] = {}
 
 
 class Ruleset(msgspec.Struct):

@@ -1,0 +1,38 @@
+"""Sets and maps of an nftables table, and their elements."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kproxy_nat.ruleset.actions import Verdict
+from kproxy_nat.ruleset.keys import KeyValue
+
+VERDICT = "verdict"
+
+
+class Element(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An element: a key, and in maps what it leads to. Times are in seconds, 0 for none."""
+
+    key: KeyValue
+    value: Verdict | KeyValue | None = None
+    comment: str = ""
+    timeout: int = 0
+    expires: int = 0
+
+
+class NamedSet(msgspec.Struct, omit_defaults=True):
+    """A set or map that rules name. It is a map if it has ``value_types``; ``verdict`` is one of these.
+
+    Types are nft's: ``ipv4_addr``, ``inet_proto``. ``elements`` has each by its key. ``other`` is a JSON
+    object of properties that have no field here.
+    """
+
+    name: str
+    key_types: tuple[str, ...]
+    value_types: tuple[str, ...] = ()
+    comment: str = ""
+    flags: tuple[str, ...] = ()
+    timeout: int = 0
+    size: int = 0
+    elements: dict[KeyValue, Element] = {}
+    other: str = ""
