@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kproxy_nat.formats.nft_words import (
+    NotWritableError,
     identifier,
     listing_words,
     quoted,
@@ -86,12 +87,15 @@ def _listed_chain(chain: Chain, table: Table) -> str:
         lines.append(f"\t\tcomment {quoted(chain.comment)}\n")
     if chain.hook:
         policy = (chain.policy or "ACCEPT").lower()
-        lines.append(
-            f"\t\ttype {chain.hook.type} hook {chain.hook.name}"
-            f" priority {priority_text(chain.hook)}; policy {policy};\n"
-        )
+        lines.append(f"\t\t{_hook_text(chain.hook, priority_text(chain.hook))}; policy {policy};\n")
     lines += [f"\t\t{listed_rule(rule, table)}\n" for rule in chain.rules]
     return "".join((*lines, "\t}\n"))
+
+
+def _hook_text(hook: Hook, priority: str) -> str:
+    devices = [quoted(device) for device in hook.devices]
+    place = f" device {devices[0]}" if len(devices) == 1 else f" devices = {{ {', '.join(devices)} }}"
+    return f"type {hook.type} hook {hook.name}{place if devices else ''} priority {priority}"
 
 
 def priority_text(hook: Hook) -> str:
@@ -106,6 +110,8 @@ def priority_text(hook: Hook) -> str:
 
 def _listed_set(named: NamedSet) -> str:
     listed = canonical_set(named)
+    if listed.other:
+        raise NotWritableError(f"set {listed.name} has properties without a form in text: {listed.other}")
     kind = "map" if listed.value_types else "set"
     lines = [f"\t{kind} {identifier(listed.name)} {{\n", f"\t\ttype {_types_text(listed)}\n"]
     if listed.size:
@@ -128,14 +134,22 @@ def _types_text(named: NamedSet) -> str:
 
 def _listed_elements(named: NamedSet) -> str:
     in_a_line = _ELEMENTS_A_LINE.get(named.key_types[0], 1) if len(named.key_types) == 1 else 1
-    texts = list(map(element_text, named.elements.values()))
+    texts = [element_text(element, named.key_types) for element in named.elements.values()]
     lines = [texts[start : start + in_a_line] for start in range(0, len(texts), in_a_line)]
     return _NEW_LINE.join(", ".join(line) for line in lines)
 
 
-def element_text(element: Element) -> str:
-    """Return an element as scripts and listings have it: key, properties, then what it leads to."""
-    text = value_text(element.key)
+def element_text(element: Element, types: Sequence[str] = ()) -> str:
+    """Return an element as scripts and listings have it: key, properties, then what it leads to.
+
+    ``types`` are those of the key, where they are known.
+
+    Raises:
+        NotWritableError: it has no form in nft's text.
+    """
+    if element.other:
+        raise NotWritableError(f"an element has properties without a form in text: {element.other}")
+    text = value_text(element.key, types)
     if element.timeout:
         text += f" timeout {duration_text(element.timeout)}"
     if element.expires:
@@ -192,8 +206,9 @@ def _add_table(command: AddTable, place: str) -> str:
 
 def _add_chain(command: AddChain, place: str) -> str:
     hook = command.hook
-    kind = f"type {hook.type} hook {hook.name} priority {hook.priority}" if hook else ""
-    return f"add chain {place} {identifier(command.name)}{_block(kind, _comment(command.comment))}"
+    kind = _hook_text(hook, str(hook.priority)) if hook else ""
+    policy = f"policy {command.policy.lower()}" if command.policy else ""
+    return f"add chain {place} {identifier(command.name)}{_block(kind, policy, _comment(command.comment))}"
 
 
 def _add_set(command: AddSet, place: str) -> str:

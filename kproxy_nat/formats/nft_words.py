@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kproxy_nat.net.addresses import IpFamily, join_host_port
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import Goto, Jump, Verdict
-from kproxy_nat.ruleset.keys import Field, Key, KeyValue, Numgen
+from kproxy_nat.ruleset.keys import Field, Key, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK
 from kproxy_nat.ruleset.rules import Rule
 
 NFT_FAMILIES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
 
 _IDENTIFIER = re.compile(r"[A-Za-z_.][A-Za-z0-9/\-_.]*", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9_.:/*+-]+", re.ASCII)
 _UNQUOTABLE = re.compile(r'["\n\r\0]')
 _PLAIN_INTERFACE = re.compile(r"[A-Za-z_.][A-Za-z0-9/\-_.]*\*?", re.ASCII)
 _KEYWORDS = frozenset(
@@ -62,15 +63,33 @@ def identifier(name: str) -> str:
     return name
 
 
+_TYPED_WORDS: dict[str, Callable[[Any], str]] = {
+    "ifname": quoted,
+    "mark": lambda value: f"{value:#010x}",
+}
+
+
 def verdict_text(verdict: Verdict) -> str:
     """Return a verdict: ``drop``, ``goto CHAIN``."""
     word = type(verdict).__name__.lower()
     return f"{word} {identifier(verdict.chain)}" if isinstance(verdict, Jump | Goto) else word
 
 
-def value_text(value: KeyValue) -> str:
-    """Return a value; a concatenation is joined by dots."""
-    return " . ".join(map(str, value))
+def value_text(value: KeyValue, types: Sequence[str] = ()) -> str:
+    """Return a value; a concatenation is joined by dots, names of interfaces are quoted.
+
+    Raises:
+        NotWritableError: nft would not read it as one word.
+    """
+    if not types:
+        return " . ".join(map(_word, value))
+    return " . ".join(_TYPED_WORDS.get(kind, _word)(part) for part, kind in zip(value, types, strict=True))
+
+
+def _word(part: Value) -> str:
+    if isinstance(part, str) and not _VALUE.fullmatch(part):
+        raise NotWritableError(f"{part!r} cannot be a value in nft text")
+    return str(part)
 
 
 def _not(match: Any) -> str:

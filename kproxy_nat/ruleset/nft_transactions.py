@@ -28,11 +28,12 @@ class AddTable(NftCommand, frozen=True, gc=False):
 
 
 class AddChain(NftCommand, frozen=True, gc=False):
-    """``add chain``: make the chain, unless it is there; with a hook it is a base chain."""
+    """``add chain``: make the chain, unless it is there; with a hook it is a base chain, and has a policy."""
 
     name: str
     hook: Hook | None = None
     comment: str = ""
+    policy: str | None = None
 
 
 class FlushChain(NftCommand, frozen=True, gc=False):
@@ -149,12 +150,14 @@ def _set(table: Table, name: str) -> NamedSet:
 def _add_chain(table: Table, command: AddChain) -> None:
     known = table.chains.get(command.name)
     if known is None:
-        policy = "ACCEPT" if command.hook else None
+        policy = (command.policy or "ACCEPT") if command.hook else None
         table.chains[command.name] = Chain(
             command.name, policy=policy, hook=command.hook, comment=command.comment
         )
     elif command.hook and command.hook != known.hook:
         raise TransactionError(f"chain {command.name} is there already, with another hook or without")
+    elif command.policy:
+        known.policy = command.policy
 
 
 def _add_rule(table: Table, command: AddRule) -> None:

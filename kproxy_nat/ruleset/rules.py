@@ -43,12 +43,16 @@ class Rule(msgspec.Struct, frozen=True, gc=False, eq=False, omit_defaults=True):
         return hash((self.matches, self.actions))
 
 
-class Hook(msgspec.Struct, frozen=True, gc=False):
-    """Where the kernel calls a base chain of nftables: ``type nat hook output priority -100``."""
+class Hook(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where the kernel calls a base chain of nftables: ``type nat hook output priority -100``.
+
+    ``devices`` are those of an ingress or egress hook.
+    """
 
     type: str
     name: str
     priority: int
+    devices: tuple[str, ...] = ()
 
 
 class Chain(msgspec.Struct):

@@ -11,13 +11,17 @@ VERDICT = "verdict"
 
 
 class Element(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An element: a key, and in maps what it leads to. Times are in seconds, 0 for none."""
+    """An element: a key, and in maps what it leads to. Times are in seconds, 0 for none.
+
+    ``other`` is a JSON object of properties that have no field here.
+    """
 
     key: KeyValue
     value: Verdict | KeyValue | None = None
     comment: str = ""
     timeout: int = 0
     expires: int = 0
+    other: str = ""
 
 
 class NamedSet(msgspec.Struct, omit_defaults=True):

@@ -1,0 +1,256 @@
+"""Parsing ``nft -j list ruleset``.
+
+Every listing is accepted: statements and properties that have no type here are kept as JSON. Objects that
+only statements name (counters, quotas, flowtables, ...) are passed over. nft 1.0.6 leaves comments of tables
+and chains out of its JSON, and the flag ``dynamic`` of sets, which is put back where rules add to the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
+from kproxy_nat.formats.nft_json_statements import (
+    Json,
+    parse_key_value,
+    parse_rule,
+    parse_verdict,
+)
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.actions import UpdateSet
+from kproxy_nat.ruleset.nft_transactions import (
+    AddChain,
+    AddRule,
+    AddSet,
+    AddTable,
+    NftCommand,
+    NftTableTransaction,
+    evaluate_nft,
+)
+from kproxy_nat.ruleset.rules import Hook, Ruleset, Table
+from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet
+from kproxy_nat.ruleset.transactions import TransactionError
+
+T = TypeVar("T")
+
+BOTH_FAMILIES = "inet"
+DYNAMIC = "dynamic"
+TYPEOF = "typeof"
+_FAMILY_NAMES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
+_SET_FIELDS = frozenset("family name table handle type map comment flags timeout size elem".split())
+_ELEMENT_FIELDS = frozenset("val comment timeout expires".split())
+_FLAG_ORDER = ("constant", DYNAMIC, "interval", "timeout")
+
+
+class _JsonTable(msgspec.Struct):
+    family: str
+    name: str
+    comment: str = ""
+
+
+class _JsonChain(msgspec.Struct):
+    family: str
+    table: str
+    name: str
+    type: str | None = None
+    hook: str | None = None
+    prio: int = 0
+    policy: str | None = None
+    dev: str | list[str] = []
+    comment: str = ""
+
+
+class _JsonRule(msgspec.Struct):
+    family: str
+    table: str
+    chain: str
+    expr: list[Any]
+    comment: str = ""
+
+
+class _JsonSet(msgspec.Struct):
+    family: str
+    table: str
+    name: str
+    type: str | list[str] | dict[str, Any]
+    map: str | list[str] | dict[str, Any] = ""
+    comment: str = ""
+    flags: str | list[str] = []
+    timeout: int = 0
+    size: int = 0
+    elem: list[Any] = []
+
+
+class _JsonElement(msgspec.Struct):
+    val: Any
+    comment: str = ""
+    timeout: int = 0
+    expires: int = 0
+
+
+def parse_nft_json(text: str | bytes, source: str = "nft -j") -> list[Table]:
+    """Return the tables of ``nft -j list ruleset``, in the order of listing.
+
+    Raises:
+        InvalidInputError: the text is no such listing, or contradicts itself.
+    """
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _problem(Code.JSON_SYNTAX, f"not JSON: {error}", source) from None
+    entries = document.get("nftables") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        hint = "nft -j list ruleset prints an object with the one field nftables"
+        raise _problem(Code.RULES_SYNTAX, "not a listing of nft", source, hint)
+    parts: dict[tuple[str, str], NftTableTransaction] = {}
+    for position, entry in enumerate(entries):
+        try:
+            _add(entry, position, parts)
+        except (msgspec.ValidationError, ValueError, TypeError, RecursionError) as error:
+            raise _problem(Code.RULES_SYNTAX, f"nftables[{position}]: {error}", source) from None
+    return _evaluated(parts.values(), source)
+
+
+def rulesets_of(tables: Iterable[Table]) -> list[Ruleset]:
+    """Return one rule set for each IP family, with its own tables and those of both families.
+
+    The latter are known as ``inet NAME``. Tables of arp, bridge and netdev see no IP packet's way, and are
+    left out.
+    """
+    listed = list(tables)
+    found = []
+    for family, own in _FAMILY_NAMES.items():
+        named = {table.name: table for table in listed if table.family == own}
+        shared = {f"{BOTH_FAMILIES} {t.name}": t for t in listed if t.family == BOTH_FAMILIES}
+        found.append(Ruleset(family, named | shared))
+    return found
+
+
+def _problem(code: Code, message: str, source: str, hint: str = "") -> InvalidInputError:
+    return InvalidInputError(Problem(code, message, location=Location(source), hint=hint))
+
+
+def _evaluated(parts: Iterable[NftTableTransaction], source: str) -> list[Table]:
+    try:
+        tables = evaluate_nft(parts)
+    except TransactionError as error:
+        message = f"nftables[{error.line}]: {error.message}"
+        raise _problem(Code.RULES_UNKNOWN_CHAIN, message, source) from None
+    for table in tables:
+        _restore_dynamic(table)
+    return tables
+
+
+def _restore_dynamic(table: Table) -> None:
+    """Put the flag of sets that rules add to back: without it the kernel would refuse those rules."""
+    for chain in table.chains.values():
+        for rule in chain.rules:
+            for action in rule.actions:
+                named = table.sets.get(action.name) if isinstance(action, UpdateSet) else None
+                if named is not None and DYNAMIC not in named.flags:
+                    named.flags = _ordered((DYNAMIC, *named.flags))
+
+
+def _ordered(flags: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(flags, key=lambda f: _FLAG_ORDER.index(f) if f in _FLAG_ORDER else len(_FLAG_ORDER)))
+
+
+def _add(entry: Json, position: int, parts: dict[tuple[str, str], NftTableTransaction]) -> None:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError("an object with one field is expected")
+    ((kind, body),) = entry.items()
+    reader = _READERS.get(kind)
+    if reader is None:
+        return
+    family, table, command = reader(body)
+    part = parts.setdefault((family, table), NftTableTransaction(family, table))
+    part.commands.append(command)
+    part.lines.append(position)
+
+
+_Read = tuple[str, str, NftCommand]
+
+
+def _table(body: Json) -> _Read:
+    table = msgspec.convert(body, _JsonTable)
+    return table.family, table.name, AddTable(table.comment)
+
+
+def _chain(body: Json) -> _Read:
+    chain = msgspec.convert(body, _JsonChain)
+    hook = None
+    if chain.type is not None and chain.hook is not None:
+        hook = Hook(chain.type, chain.hook, chain.prio, _names(chain.dev))
+    policy = chain.policy.upper() if chain.policy else None
+    return chain.family, chain.table, AddChain(chain.name, hook, chain.comment, policy)
+
+
+def _rule(body: Json) -> _Read:
+    rule = msgspec.convert(body, _JsonRule)
+    return rule.family, rule.table, AddRule(rule.chain, parse_rule(rule.expr, rule.family, rule.comment))
+
+
+def _set(body: Json) -> _Read:
+    found = msgspec.convert(body, _JsonSet)
+    value_types = _types(found.map)
+    elements = [_element(element, value_types) for element in found.elem]
+    known = {name: value for name, value in body.items() if name not in _SET_FIELDS}
+    known |= {name: body[name] for name in ("type", "map") if isinstance(body.get(name), dict)}
+    named = NamedSet(
+        found.name,
+        _types(found.type),
+        value_types,
+        found.comment,
+        _ordered(_names(found.flags)),
+        found.timeout,
+        found.size,
+        {element.key: element for element in elements},
+        _json(known),
+    )
+    return found.family, found.table, AddSet(named)
+
+
+def _json(fields: dict[str, Json]) -> str:
+    return msgspec.json.encode(fields).decode() if fields else ""
+
+
+def _names(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _types(value: str | list[str] | dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of types; ``typeof`` where an expression tells them."""
+    if isinstance(value, dict):
+        return (TYPEOF,)
+    return tuple(value.split(" . ")) if isinstance(value, str) and value else tuple(value)
+
+
+def _element(entry: Json, value_types: tuple[str, ...]) -> Element:
+    if not value_types:
+        return _element_key(entry)
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise ValueError("an element of a map is a pair")
+    element = _element_key(entry[0])
+    value = parse_verdict(entry[1]) if value_types == (VERDICT,) else parse_key_value(entry[1])
+    return msgspec.structs.replace(element, value=value)
+
+
+def _element_key(entry: Json) -> Element:
+    if not isinstance(entry, dict) or "elem" not in entry:
+        return Element(parse_key_value(entry))
+    found = msgspec.convert(entry["elem"], _JsonElement)
+    known = {name: value for name, value in entry["elem"].items() if name not in _ELEMENT_FIELDS}
+    key = parse_key_value(found.val)
+    return Element(key, None, found.comment, found.timeout, found.expires, _json(known))
+
+
+_READERS: dict[str, Callable[[Json], _Read]] = {
+    "table": _table,
+    "chain": _chain,
+    "rule": _rule,
+    "set": _set,
+    "map": _set,
+}
