@@ -191,11 +191,11 @@ def _key_match(left: Json, right: Json, family: str, *, negated: bool) -> AnyMat
         values = tuple(parse_key_value(item) for item in right["set"])
         return matches.OneOf(_key(left, family), values, negated)
     name, body = _only_item(left)
-    if name == "payload":
+    if name == "payload" and body.get("protocol") in FAMILIES and "range" not in right:
         return _address_match(body, right, negated)
     if name == "meta":
         return matches.Protocol(str(parse_value(right)), negated)
-    raise _UntypedError
+    return matches.OneOf(_key(left, family), (parse_key_value(right),), negated)
 
 
 def _address_match(payload: Json, right: Json, negated: bool) -> AnyMatch:

@@ -164,11 +164,12 @@ class _RuleParser:
         text = self.cursor.peek()
         if key == (Field.PROTOCOL,):
             return matches.Protocol(self.cursor.take(), negated)
-        if key not in ((Field.SOURCE,), (Field.DESTINATION,)) or not _ADDRESS.fullmatch(text):
+        is_address = key in ((Field.SOURCE,), (Field.DESTINATION,))
+        if is_address and not _ADDRESS.fullmatch(text):
             self.cursor.fail(f"{text!r} is not an address")
+        if not is_address or "-" in text:
+            return matches.OneOf(key, (_key_value(self.cursor),), negated)
         self.cursor.take()
-        if "-" in text:
-            return matches.OneOf(key, ((text,),), negated)
         kind = matches.Source if key == (Field.SOURCE,) else matches.Destination
         return kind(Cidr(text), negated)
 

@@ -80,13 +80,13 @@ class _ScriptParser:
         self.parts: list[NftTableTransaction] = []
 
     def parse(self) -> list[NftTableTransaction]:
-        self.cursor.skip(_SEPARATORS)
+        self.cursor.skip(*_SEPARATORS)
         while self.cursor.token is not None:
             if self.cursor.accept("table"):
                 self._table_block()
             else:
                 self._command()
-            self.cursor.skip(_SEPARATORS)
+            self.cursor.skip(*_SEPARATORS)
         return self.parts
 
     def _part(self, *, anew: bool = False) -> NftTableTransaction:
@@ -177,7 +177,7 @@ class _ScriptParser:
         position = len(part.commands)
         comment = ""
         self.cursor.take("{")
-        self.cursor.skip(_SEPARATORS)
+        self.cursor.skip(*_SEPARATORS)
         while not self.cursor.accept("}"):
             here = self._line()
             word = self.cursor.take("comment", "set", "map", "chain")
@@ -187,7 +187,7 @@ class _ScriptParser:
                 self._chain_block(part, here)
             else:
                 self._add(part, AddSet(self._set_block()), here)
-            self.cursor.skip(_SEPARATORS)
+            self.cursor.skip(*_SEPARATORS)
         part.commands.insert(position, AddTable(comment))
         part.lines.insert(position, line)
 
@@ -201,13 +201,13 @@ class _ScriptParser:
                 self.cursor.fail(f"chain {name} does not end")
             here = self._line()
             self._add(part, AddRule(name, parse_rule(self.cursor, part.family)), here)
-            self.cursor.skip(_SEPARATORS)
+            self.cursor.skip(*_SEPARATORS)
 
     def _chain_properties(self) -> tuple[Hook | None, str, str | None]:
         """Read hook, policy and comment of a chain, as far as they are there."""
         cursor = self.cursor
         hook, comment, policy = None, "", None
-        cursor.skip(_SEPARATORS)
+        cursor.skip(*_SEPARATORS)
         while cursor.peek() in ("type", "policy", "comment"):
             word = cursor.take()
             if word == "type":
@@ -216,7 +216,7 @@ class _ScriptParser:
                 policy = cursor.take("accept", "drop").upper()
             else:
                 comment = cursor.take_quoted()
-            cursor.skip(_SEPARATORS)
+            cursor.skip(*_SEPARATORS)
         return hook, comment, policy
 
     def _hook(self) -> Hook:
@@ -244,11 +244,11 @@ class _ScriptParser:
         cursor = self.cursor
         named = NamedSet(cursor.take(), ())
         cursor.take("{")
-        cursor.skip(_SEPARATORS)
+        cursor.skip(*_SEPARATORS)
         while not cursor.accept("}"):
             word = cursor.take(*_PROPERTIES)
             _PROPERTIES[word](self, named)
-            cursor.skip(_SEPARATORS)
+            cursor.skip(*_SEPARATORS)
         return named
 
     def set_types(self, named: NamedSet) -> None:

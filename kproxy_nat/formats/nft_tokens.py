@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
 NEW_LINE = "\n"
@@ -114,9 +113,9 @@ class Cursor:
         self._position += 1
         return int(text, 16) if text.startswith("0x") else int(text)
 
-    def skip(self, marks: Iterable[str]) -> None:
+    def skip(self, *marks: str) -> None:
         """Go past all of these marks."""
-        while self.peek() in marks and self.token is not None:
+        while self.peek() in marks:
             self._position += 1
 
     def is_at_end(self) -> bool:

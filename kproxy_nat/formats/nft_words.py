@@ -24,17 +24,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z_.][A-Za-z0-9/\-_.]*", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.:/*+-]+", re.ASCII)
 _UNQUOTABLE = re.compile(r'["\n\r\0]')
 _PLAIN_INTERFACE = re.compile(r"[A-Za-z_.][A-Za-z0-9/\-_.]*\*?", re.ASCII)
-_KEYWORDS = frozenset(
-    """accept add ah all arp bridge bypass chain comment comp counter ct day delete device dccp destroy drop
-    dup dynamic ecn element esp ether export exists fanout fib flags flow flush fwd get goto gre hash hook
-    hour icmp icmpv6 igmp iif iifgroup iifname import inc index inet ingress input insert interval ip ip6
-    ipsec jhash jump l4proto last length limit list log maglev map mark masquerade meta missing mod monitor
-    netdev nfproto nftrace numgen object oif oifgroup oifname osf out output over performance persistent
-    policy postrouting prerouting priority protocol quota queue random redirect reject rename replace reset
-    return rt rule ruleset saddr sctp secmark seq set size skgid skuid snat dnat socket space symhash
-    synproxy table tcp th time timeout to tproxy type typeof tunnel udp udplite until update vlan vmap vxlan
-    wildcard xt""".split()
+KEYWORDS = frozenset(
+    """accept add ah all arp bridge bypass chain comment comp continue counter cpu create ct day dccp
+    delete describe destroy device dnat drop dup dynamic ecn element esp ether exists expires export
+    fanout fib flags flow flush fwd gc-interval get goto gre handle hash hook hour ibriport ibrname icmp
+    icmpv6 igmp iif iifgroup iifname iiftype import inc index inet ingress input insert interval ip ip6
+    ipsec jhash jump l4proto last length limit list log maglev map mark masquerade meta meter missing mod
+    monitor netdev nfproto nftrace notrack numgen object obriport obrname oif oifgroup oifname oiftype or
+    osf out output over performance persistent policy postrouting prerouting priority protocol queue quota
+    random redirect reject rename replace reset return rt rt0 rt2 rtclassid rule ruleset saddr sctp
+    secmark seq set size skgid skuid snat socket space srh symhash synproxy table tcp th time timeout to
+    tproxy tunnel type typeof udp udplite until update vlan vmap vxlan wildcard xt""".split()
 )
+"""Words of nft's language that cannot stand for the name of an interface unless they are quoted."""
 
 
 class NotWritableError(ValueError):
@@ -167,7 +169,7 @@ class Words:
 
     def _interface(self, name: str) -> str:
         text = f"{name[:-1]}*" if name.endswith("+") else name
-        return text if _PLAIN_INTERFACE.fullmatch(text) and text not in _KEYWORDS else quoted(text)
+        return text if _PLAIN_INTERFACE.fullmatch(text) and text not in KEYWORDS else quoted(text)
 
     def _address_type(self, match: matches.AddrType) -> str:
         types = [name.lower() for name in match.types]
@@ -228,8 +230,9 @@ class ListingWords(Words):
         return quoted(f"{name[:-1]}*" if name.endswith("+") else name)
 
     def _one_of(self, values: Iterable[KeyValue]) -> str:
-        listed = list(map(value_text, values))
-        return listed[0] if len(listed) == 1 else self.braces(listed)
+        listed = list(values)
+        is_single = len(listed) == 1 and len(listed[0]) == 1
+        return value_text(listed[0]) if is_single else self.braces(map(value_text, listed))
 
     def _mark(self, match: matches.Mark) -> str:
         if match.mask == FULL_MARK:

@@ -7,7 +7,7 @@ import msgspec
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, listed_by_kernel_tools
 from kproxy_nat.ruleset.actions import AnyAction, DestinationEntry, Dnat, DnatMap, VerdictEntry, VerdictMap
 from kproxy_nat.ruleset.keys import Field, KeyValue
-from kproxy_nat.ruleset.matches import AnyMatch, Comment, Destination, OneOf, Source
+from kproxy_nat.ruleset.matches import AnyMatch, Comment, Destination, OneOf, Protocol, Source
 from kproxy_nat.ruleset.nft_values import in_listed_order, key_types, listed_value, merged_networks
 from kproxy_nat.ruleset.rules import Rule
 from kproxy_nat.ruleset.sets import Element, NamedSet
@@ -47,6 +47,8 @@ def _listed_network(network: str) -> Address | Cidr:
 
 def _canonical_one_of(match: OneOf, family: IpFamily) -> AnyMatch:
     (part, *others) = match.key
+    if match.key == (Field.PROTOCOL,) and len(set(match.values)) == 1:
+        return Protocol(str(match.values[0][0]), match.negated)
     if others or part not in _ADDRESS_MATCH:
         types = key_types(match.key, family)
         return OneOf(match.key, tuple(in_listed_order(dict.fromkeys(match.values), types)), match.negated)
