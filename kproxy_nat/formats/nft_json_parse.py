@@ -19,7 +19,6 @@ from kproxy_nat.formats.nft_json_statements import (
     parse_rule,
     parse_verdict,
 )
-from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import UpdateSet
 from kproxy_nat.ruleset.nft_transactions import (
     AddChain,
@@ -30,16 +29,14 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftTableTransaction,
     evaluate_nft,
 )
-from kproxy_nat.ruleset.rules import Hook, Ruleset, Table
+from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Ruleset, Table
 from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet
 from kproxy_nat.ruleset.transactions import TransactionError
 
 T = TypeVar("T")
 
-BOTH_FAMILIES = "inet"
 DYNAMIC = "dynamic"
 TYPEOF = "typeof"
-_FAMILY_NAMES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
 _SET_FIELDS = frozenset("family name table handle type map comment flags timeout size elem".split())
 _ELEMENT_FIELDS = frozenset("val comment timeout expires".split())
 _FLAG_ORDER = ("constant", DYNAMIC, "interval", "timeout")
@@ -115,18 +112,15 @@ def parse_nft_json(text: str | bytes, source: str = "nft -j") -> list[Table]:
 
 
 def rulesets_of(tables: Iterable[Table]) -> list[Ruleset]:
-    """Return one rule set for each IP family, with its own tables and those of both families.
+    """Return one rule set for each IP family, with its own tables and those that serve both families.
 
-    The latter are known as ``inet NAME``. Tables of arp, bridge and netdev see no IP packet's way, and are
-    left out.
+    Tables of arp, bridge and netdev are outside of the IP layer, and left out.
     """
     listed = list(tables)
-    found = []
-    for family, own in _FAMILY_NAMES.items():
-        named = {table.name: table for table in listed if table.family == own}
-        shared = {f"{BOTH_FAMILIES} {t.name}": t for t in listed if t.family == BOTH_FAMILIES}
-        found.append(Ruleset(family, named | shared))
-    return found
+    return [
+        Ruleset(family, {table.key: table for table in listed if table.family in (own, BOTH_FAMILIES)})
+        for family, own in NFT_FAMILIES.items()
+    ]
 
 
 def _problem(code: Code, message: str, source: str, hint: str = "") -> InvalidInputError:

@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
-from kproxy_nat.net.addresses import Address, AddressError, Cidr, IpFamily, family_of, parse_address
+from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import AnyAction, DestinationEntry, Verdict, VerdictEntry
 from kproxy_nat.ruleset.keys import Field, Key, KeyPart, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK, AnyMatch, OpaqueStatement
-from kproxy_nat.ruleset.rules import Rule
+from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
 
 Json = Any
 """What JSON decodes to."""
 
-FAMILIES = {"ip": IpFamily.IPV4, "ip6": IpFamily.IPV6}
+FAMILIES = {word: family for family, word in NFT_FAMILIES.items()}
 CT_STATES = ("invalid", "established", "related", "new", "untracked")
 
 _VERDICTS: dict[str, type[actions.Accept | actions.Drop | actions.Return]] = {
@@ -67,7 +67,8 @@ def _statement(statement: Json, family: str) -> AnyMatch | AnyAction:
     try:
         name, body = _only_item(statement)
         return _STATEMENTS[name](name, body, family)
-    except (_UntypedError, KeyError, TypeError, ValueError):
+    except (_UntypedError, AttributeError, KeyError, TypeError, ValueError):
+        # Not of the shape that a reader expects: no type here, then.
         return _opaque(statement)
 
 

@@ -134,9 +134,13 @@ def _types_text(named: NamedSet) -> str:
 
 def _listed_elements(named: NamedSet) -> str:
     in_a_line = _ELEMENTS_A_LINE.get(named.key_types[0], 1) if len(named.key_types) == 1 else 1
-    texts = [element_text(element, named.key_types) for element in named.elements.values()]
+    texts = _element_texts(named)
     lines = [texts[start : start + in_a_line] for start in range(0, len(texts), in_a_line)]
     return _NEW_LINE.join(", ".join(line) for line in lines)
+
+
+def _element_texts(named: NamedSet) -> list[str]:
+    return [element_text(element, named.key_types) for element in named.elements.values()]
 
 
 def element_text(element: Element, types: Sequence[str] = ()) -> str:
@@ -219,7 +223,7 @@ def _add_set(command: AddSet, place: str) -> str:
         f"timeout {named.timeout}s" if named.timeout else "",
         f"size {named.size}" if named.size else "",
         _comment(named.comment),
-        f"elements = {{ {', '.join(map(element_text, named.elements.values()))} }}" if named.elements else "",
+        f"elements = {{ {', '.join(_element_texts(named))} }}" if named.elements else "",
     )
     return f"add {'map' if named.value_types else 'set'} {place} {identifier(named.name)}{block}"
 

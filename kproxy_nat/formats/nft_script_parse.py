@@ -26,11 +26,11 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftTableTransaction,
     evaluate_nft,
 )
-from kproxy_nat.ruleset.rules import Hook, Table
+from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Table
 from kproxy_nat.ruleset.sets import NamedSet
 from kproxy_nat.ruleset.transactions import TransactionError
 
-FAMILIES = ("ip", "ip6", "inet")
+FAMILIES = (*NFT_FAMILIES.values(), BOTH_FAMILIES)
 _SEPARATORS = (NEW_LINE, ";")
 
 

@@ -11,14 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kproxy_nat.net.addresses import IpFamily, join_host_port
+from kproxy_nat.net.addresses import join_host_port
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import Goto, Jump, Verdict
 from kproxy_nat.ruleset.keys import Field, Key, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK
 from kproxy_nat.ruleset.rules import Rule
-
-NFT_FAMILIES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
 
 _IDENTIFIER = re.compile(r"[A-Za-z_.][A-Za-z0-9/\-_.]*", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.:/*+-]+", re.ASCII)
@@ -66,8 +64,8 @@ def identifier(name: str) -> str:
 
 
 _TYPED_WORDS: dict[str, Callable[[Any], str]] = {
-    "ifname": quoted,
-    "mark": lambda value: f"{value:#010x}",
+    "ifname": lambda value: quoted(str(value)),
+    "mark": lambda value: f"{value:#010x}" if isinstance(value, int) else _word(value),
 }
 
 
@@ -81,17 +79,15 @@ def value_text(value: KeyValue, types: Sequence[str] = ()) -> str:
     """Return a value; a concatenation is joined by dots, names of interfaces are quoted.
 
     Raises:
-        NotWritableError: nft would not read it as one word.
+        NotWritableError: a part of it cannot be quoted.
     """
-    if not types:
+    if len(types) != len(value):
         return " . ".join(map(_word, value))
     return " . ".join(_TYPED_WORDS.get(kind, _word)(part) for part, kind in zip(value, types, strict=True))
 
 
 def _word(part: Value) -> str:
-    if isinstance(part, str) and not _VALUE.fullmatch(part):
-        raise NotWritableError(f"{part!r} cannot be a value in nft text")
-    return str(part)
+    return str(part) if isinstance(part, int) or _VALUE.fullmatch(part) else quoted(part)
 
 
 def _not(match: Any) -> str:

@@ -163,7 +163,7 @@ _SET_FIELDS = tuple(name for name in JsonSet.__struct_fields__ if name != "eleme
 
 def _parsed(ruleset: JsonRuleset) -> Ruleset:
     tables = map(_parsed_table, ruleset.tables)
-    return Ruleset(ruleset.family, {table.name: table for table in tables})
+    return Ruleset(ruleset.family, {table.key: table for table in tables})
 
 
 def _parsed_table(table: JsonTable) -> Table:

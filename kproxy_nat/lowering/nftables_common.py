@@ -14,10 +14,8 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftCommand,
     NftTableTransaction,
 )
-from kproxy_nat.ruleset.rules import Hook, Rule, RuleOrigin
+from kproxy_nat.ruleset.rules import NFT_FAMILIES, Hook, Rule, RuleOrigin
 from kproxy_nat.ruleset.sets import Element
-
-NFT_FAMILIES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
 
 SERVICE_KEY: Key = (Field.DESTINATION, Field.PROTOCOL, Field.DESTINATION_PORT)
 NODE_PORT_KEY: Key = (Field.PROTOCOL, Field.DESTINATION_PORT)

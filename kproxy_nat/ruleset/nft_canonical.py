@@ -53,7 +53,11 @@ def _canonical_one_of(match: OneOf, family: IpFamily) -> AnyMatch:
         types = key_types(match.key, family)
         return OneOf(match.key, tuple(in_listed_order(dict.fromkeys(match.values), types)), match.negated)
     assert isinstance(part, Field)
-    values = merged_networks(str(value) for (value,) in match.values)
+    try:
+        values = merged_networks(str(value) for (value,) in match.values)
+    except (OSError, ValueError):
+        # A damaged rule, which nft would refuse: there is nothing to merge.
+        return match
     if len(values) == 1 and "-" not in values[0]:
         return _ADDRESS_MATCH[part](Cidr(values[0]), match.negated)
     return OneOf(match.key, tuple((value,) for value in values), match.negated)

@@ -106,6 +106,9 @@ def merged_networks(values: Iterable[str]) -> list[str]:
     """Return addresses, networks and ranges of one family as nft keeps them in an anonymous set.
 
     If there are only addresses, they stay single; otherwise what overlaps or touches becomes one.
+
+    Raises:
+        OSError, ValueError: one of them is of another kind or family.
     """
     given = list(dict.fromkeys(values))
     if not any("/" in value or "-" in value for value in given):

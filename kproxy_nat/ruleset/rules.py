@@ -11,6 +11,12 @@ from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.matches import AnyMatch
 from kproxy_nat.ruleset.sets import NamedSet
 
+NFT_FAMILIES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
+"""nft's names of the IP families."""
+
+BOTH_FAMILIES = "inet"
+"""nft's family of tables that see the packets of both IP families."""
+
 Counters = tuple[int, int]
 """Packets and bytes."""
 
@@ -82,9 +88,14 @@ class Table(msgspec.Struct):
     comment: str = ""
     sets: dict[str, NamedSet] = {}
 
+    @property
+    def key(self) -> str:
+        """The table's key in a rule set: its name, with the family before it if it serves both."""
+        return f"{BOTH_FAMILIES} {self.name}" if self.family == BOTH_FAMILIES else self.name
+
 
 class Ruleset(msgspec.Struct):
-    """The tables of one IP family, by name."""
+    """The tables of one IP family, by :attr:`Table.key`."""
 
     family: IpFamily
     tables: dict[str, Table] = {}
