@@ -2,7 +2,7 @@
 
 Every listing is accepted: statements and properties that have no type here are kept as JSON. Objects that
 only statements name (counters, quotas, flowtables, ...) are passed over. nft 1.0.6 leaves comments of tables
-and chains out of its JSON, and the flag ``dynamic`` of sets, which is put back where rules add to the set.
+and chains out of its JSON, and the flag ``dynamic``, which sets get back that rules add to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from kproxy_nat.formats.nft_json_statements import (
     parse_rule,
     parse_verdict,
 )
-from kproxy_nat.ruleset.actions import UpdateSet
 from kproxy_nat.ruleset.nft_transactions import (
     AddChain,
     AddRule,
@@ -30,16 +29,14 @@ from kproxy_nat.ruleset.nft_transactions import (
     evaluate_nft,
 )
 from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Ruleset, Table
-from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet
+from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet, ordered_flags
 from kproxy_nat.ruleset.transactions import TransactionError
 
 T = TypeVar("T")
 
-DYNAMIC = "dynamic"
 TYPEOF = "typeof"
 _SET_FIELDS = frozenset("family name table handle type map comment flags timeout size elem".split())
 _ELEMENT_FIELDS = frozenset("val comment timeout expires".split())
-_FLAG_ORDER = ("constant", DYNAMIC, "interval", "timeout")
 
 
 class _JsonTable(msgspec.Struct):
@@ -129,27 +126,10 @@ def _problem(code: Code, message: str, source: str, hint: str = "") -> InvalidIn
 
 def _evaluated(parts: Iterable[NftTableTransaction], source: str) -> list[Table]:
     try:
-        tables = evaluate_nft(parts)
+        return evaluate_nft(parts)
     except TransactionError as error:
         message = f"nftables[{error.line}]: {error.message}"
         raise _problem(Code.RULES_UNKNOWN_CHAIN, message, source) from None
-    for table in tables:
-        _restore_dynamic(table)
-    return tables
-
-
-def _restore_dynamic(table: Table) -> None:
-    """Put the flag of sets that rules add to back: without it the kernel would refuse those rules."""
-    for chain in table.chains.values():
-        for rule in chain.rules:
-            for action in rule.actions:
-                named = table.sets.get(action.name) if isinstance(action, UpdateSet) else None
-                if named is not None and DYNAMIC not in named.flags:
-                    named.flags = _ordered((DYNAMIC, *named.flags))
-
-
-def _ordered(flags: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(flags, key=lambda f: _FLAG_ORDER.index(f) if f in _FLAG_ORDER else len(_FLAG_ORDER)))
 
 
 def _add(entry: Json, position: int, parts: dict[tuple[str, str], NftTableTransaction]) -> None:
@@ -198,7 +178,7 @@ def _set(body: Json) -> _Read:
         _types(found.type),
         value_types,
         found.comment,
-        _ordered(_names(found.flags)),
+        ordered_flags(_names(found.flags)),
         found.timeout,
         found.size,
         {element.key: element for element in elements},

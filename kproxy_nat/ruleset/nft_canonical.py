@@ -12,9 +12,6 @@ from kproxy_nat.ruleset.nft_values import in_listed_order, key_types, listed_val
 from kproxy_nat.ruleset.rules import Rule
 from kproxy_nat.ruleset.sets import Element, NamedSet
 
-DEFAULT_DYNAMIC_SIZE = 65535
-"""The size of a set that rules add to, where none is given."""
-
 _ADDRESS_MATCH: dict[Field, type[Source | Destination]] = {
     Field.SOURCE: Source,
     Field.DESTINATION: Destination,
@@ -86,12 +83,11 @@ def _listed_key(key: KeyValue) -> KeyValue:
 
 
 def canonical_set(named: NamedSet) -> NamedSet:
-    """Return a set or map as nft lists it: elements in order, and the size that rules' additions imply."""
+    """Return a set or map as nft lists it: with its elements in order."""
     elements = {_listed_key(key): element for key, element in named.elements.items()}
     order = in_listed_order(elements, named.key_types)
     listed = {key: _listed_element(key, elements[key]) for key in order}
-    size = named.size or (DEFAULT_DYNAMIC_SIZE if "dynamic" in named.flags else 0)
-    return msgspec.structs.replace(named, elements=listed, size=size)
+    return msgspec.structs.replace(named, elements=listed)
 
 
 def _listed_element(key: KeyValue, element: Element) -> Element:

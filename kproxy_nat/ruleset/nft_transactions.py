@@ -11,10 +11,14 @@ from typing import Any
 
 import msgspec
 
+from kproxy_nat.ruleset.actions import UpdateSet
 from kproxy_nat.ruleset.keys import KeyValue
 from kproxy_nat.ruleset.rules import Chain, Hook, Rule, Table
-from kproxy_nat.ruleset.sets import Element, NamedSet
+from kproxy_nat.ruleset.sets import DYNAMIC, Element, NamedSet, ordered_flags
 from kproxy_nat.ruleset.transactions import TransactionError
+
+DEFAULT_DYNAMIC_SIZE = 65535
+"""The size of a set that rules add to, where none is given."""
 
 
 class NftCommand(msgspec.Struct, frozen=True, gc=False):
@@ -162,6 +166,16 @@ def _add_chain(table: Table, command: AddChain) -> None:
 
 def _add_rule(table: Table, command: AddRule) -> None:
     _chain(table, command.chain).rules.append(command.rule)
+    for action in command.rule.actions:
+        if isinstance(action, UpdateSet):
+            _make_dynamic(_set(table, action.name))
+
+
+def _make_dynamic(named: NamedSet) -> None:
+    """Give a set that a rule adds to what nft gives it, unless it was declared."""
+    named.size = named.size or DEFAULT_DYNAMIC_SIZE
+    if DYNAMIC not in named.flags:
+        named.flags = ordered_flags((DYNAMIC, *named.flags))
 
 
 def _flush_chain(table: Table, command: FlushChain) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from kproxy_nat.ruleset.actions import Verdict
 from kproxy_nat.ruleset.keys import KeyValue
 
 VERDICT = "verdict"
+DYNAMIC = "dynamic"
+"""The flag of sets that rules add to."""
+
+_FLAGS_AS_LISTED = ("constant", DYNAMIC, "interval", "timeout")
 
 
 class Element(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -40,3 +46,9 @@ class NamedSet(msgspec.Struct, omit_defaults=True):
     size: int = 0
     elements: dict[KeyValue, Element] = {}
     other: str = ""
+
+
+def ordered_flags(flags: Iterable[str]) -> tuple[str, ...]:
+    """Return flags in the order in which nft lists them, what is not known here last."""
+    known = set(flags)
+    return (*(f for f in _FLAGS_AS_LISTED if f in known), *sorted(known - set(_FLAGS_AS_LISTED)))

@@ -6,18 +6,23 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kproxy_nat.formats.nft_json_parse import parse_nft_json
-from kproxy_nat.formats.nft_render import render_listing
+from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.nft_words import KEYWORDS, script_words
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.matches import InInterface
-from kproxy_nat.ruleset.rules import Rule
+from kproxy_nat.ruleset.rules import Rule, Table
 from tests.conformance.nft_text import read_listing
 from tests.conformance.scenarios import SCENARIOS, Scenario
 from tests.golden.gallery import GALLERY, TOPICS, nft_text
 from tests.kernel.netns import KernelRefusedError, load_and_list, requires_kernel
 from tests.oracle.compiling import nft_listing_text, nft_script_text, random_input
+from tests.property import examples
+from tests.property.strategies_nft import tables
+from tests.property.test_nft_text import commands_of
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -104,3 +109,14 @@ def test_another_spelling_is_noticed() -> None:
     )
     assert other != text
     assert load_and_list(other) != other
+
+
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(IpFamily).flatmap(tables))
+def test_random_tables(table: Table) -> None:
+    """Every kind of match, action, element and hook, far beyond what kube-proxy writes."""
+    text = render_listing([table])
+    assert load_and_list(text) == text
+    script = render_script([commands_of(table)])
+    assert without_braces_of_one(load_and_list(script)) == without_braces_of_one(text)
+    assert render_listing(parse_nft_json(load_and_list(text, json=True))) == known_to_json(text)

@@ -164,9 +164,10 @@ def set_marks() -> Strategy[actions.SetMark]:
     )
 
 
+NOTE_CLIENT = actions.UpdateSet("clients", (Field.SOURCE,))
 STATEMENTS: dict[type, Callable[[IpFamily], Strategy[actions.AnyAction]]] = {
     actions.SetMark: lambda _: set_marks(),
-    actions.UpdateSet: lambda _: st.just(actions.UpdateSet("clients", (Field.SOURCE,))),
+    actions.UpdateSet: lambda _: st.just(NOTE_CLIENT),
 }
 ENDS: dict[type, Callable[[IpFamily], Strategy[actions.AnyAction]]] = {
     actions.Accept: lambda _: st.just(actions.Accept()),
@@ -180,14 +181,19 @@ ENDS: dict[type, Callable[[IpFamily], Strategy[actions.AnyAction]]] = {
     actions.VerdictMap: verdict_maps,
     actions.DnatMap: destination_maps,
 }
-_PORT_NEEDS_PROTOCOL = (actions.Dnat, actions.DnatMap)
 
 
-def asks_protocol(match: AnyMatch) -> bool:
-    """Tell whether a match might contradict the protocol that a translation needs."""
-    if isinstance(match, matches.OneOf | matches.Lookup):
-        return Field.PROTOCOL in match.key
-    return isinstance(match, matches.Protocol)
+def keyed(item: AnyMatch | actions.AnyAction) -> Key:
+    """Return the key of what has one."""
+    if isinstance(item, matches.OneOf | matches.Lookup | actions.VerdictMap | actions.DnatMap):
+        return item.key
+    return ()
+
+
+def is_about_transport(item: AnyMatch | actions.AnyAction) -> bool:
+    """Tell whether protocol or port is asked: nft joins two such conditions to one, as in ``tcp dport``."""
+    parts = keyed(item)
+    return isinstance(item, matches.Protocol) or not {Field.SOURCE, Field.DESTINATION}.issuperset(parts)
 
 
 @st.composite
@@ -199,9 +205,12 @@ def nft_rules(draw: st.DrawFn, family: IpFamily) -> Rule:
     end = draw(st.sampled_from([None, *ENDS]))
     if end is not None:
         acts.append(draw(ENDS[end](family)))
-    if end in _PORT_NEEDS_PROTOCOL:
-        found = [match for match in found if not asks_protocol(match)]
-        found.append(matches.Protocol("tcp"))
+    if acts and is_about_transport(acts[-1]):
+        found = [match for match in found if not is_about_transport(match)]
+    transport = [match for match in found if is_about_transport(match)]
+    found = [match for match in found if match not in transport[1:]]
+    if end in (actions.Dnat, actions.DnatMap) and not keyed(acts[-1])[1:]:
+        found = [*(match for match in found if not is_about_transport(match)), matches.Protocol("tcp")]
     if not found and not acts:
         found.append(matches.Counter())
     if matches.Comment in kinds:
@@ -212,11 +221,10 @@ def nft_rules(draw: st.DrawFn, family: IpFamily) -> Rule:
 @st.composite
 def named_sets(draw: st.DrawFn, family: IpFamily) -> dict[str, NamedSet]:
     """Return the sets and maps that the rules of :func:`nft_rules` name."""
-    found = [
-        NamedSet(
-            "clients", (ADDRESS_TYPES[family],), (), "", ("dynamic", "timeout"), draw(st.integers(1, 86400))
-        )
-    ]
+    timeout, size = draw(st.integers(1, 86400)), draw(st.sampled_from((65535, 10)))
+    clients = NamedSet("clients", (ADDRESS_TYPES[family],), timeout=timeout, size=size)
+    clients.flags = ("dynamic", "timeout")
+    found = [clients]
     for key in KEYS:
         types = key_types(key, family)
         given = draw(st.lists(key_values(key, family), max_size=6, unique=True))
@@ -241,7 +249,9 @@ def hooks(kinds: Sequence[str]) -> Strategy[Hook]:
 @st.composite
 def tables(draw: st.DrawFn, family: IpFamily) -> Table:
     """Return a table that the kernel takes: only chains without rules of their own are base chains."""
-    chains = {LEAF: Chain(LEAF, [Rule((), (actions.Drop(),))], comment=draw(st.just("") | COMMENTS))}
+    # nft's JSON tells a set that rules add to only by these rules.
+    leaf = [Rule((), (NOTE_CLIENT,)), Rule((), (actions.Drop(),))]
+    chains = {LEAF: Chain(LEAF, leaf, comment=draw(st.just("") | COMMENTS))}
     for number in range(draw(st.integers(1, 3))):
         name = f"chain-{number}"
         chains[name] = Chain(name, draw(st.lists(nft_rules(family), max_size=6)))
@@ -249,4 +259,4 @@ def tables(draw: st.DrawFn, family: IpFamily) -> Table:
         name, policy = f"base-{number}", draw(st.sampled_from(("ACCEPT", "DROP")))
         chains[name] = Chain(name, policy=policy, hook=draw(hooks(("filter",))))
     comment = draw(st.just("") | COMMENTS)
-    return Table("random", chains, NFT_FAMILIES[family], comment, draw(named_sets(family)))
+    return Table("tables", chains, NFT_FAMILIES[family], comment, draw(named_sets(family)))
