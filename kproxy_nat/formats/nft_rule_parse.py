@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from kproxy_nat.formats.nft_tokens import NEW_LINE, Cursor
+from kproxy_nat.formats.nft_tokens import NEW_LINE, Cursor, NftSyntaxError
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, parse_address
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import AnyAction, DestinationEntry, Verdict, VerdictEntry
@@ -109,7 +109,7 @@ class _RuleParser:
             if not isinstance(item, matches.Match):
                 self.actions.append(item)
             elif self.actions and not isinstance(item, matches.Comment):
-                self.cursor.fail(f"a condition stands after an action, before {start and start.text!r}")
+                raise NftSyntaxError("a condition stands after an action", start)
             else:
                 self.matches.append(item)
         return Rule(tuple(self.matches), tuple(self.actions))

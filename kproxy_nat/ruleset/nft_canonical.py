@@ -43,21 +43,26 @@ def _listed_network(network: str) -> Address | Cidr:
 
 
 def _canonical_one_of(match: OneOf, family: IpFamily) -> AnyMatch:
-    (part, *others) = match.key
-    if match.key == (Field.PROTOCOL,) and len(set(match.values)) == 1:
-        return Protocol(str(match.values[0][0]), match.negated)
-    if others or part not in _ADDRESS_MATCH:
-        types = key_types(match.key, family)
-        return OneOf(match.key, tuple(in_listed_order(dict.fromkeys(match.values), types)), match.negated)
-    assert isinstance(part, Field)
+    values = list(dict.fromkeys(map(_listed_key, match.values)))
+    part = match.key[0] if len(match.key) == 1 else None
+    if part in _ADDRESS_MATCH:
+        if len(values) > 1:
+            values = _merged(values)
+        if len(values) == 1 and "-" not in str(values[0][0]):
+            assert isinstance(part, Field)
+            return _ADDRESS_MATCH[part](_listed_network(str(values[0][0])), match.negated)
+        return OneOf(match.key, tuple(values), match.negated)
+    if part is Field.PROTOCOL and len(values) == 1:
+        return Protocol(str(values[0][0]), match.negated)
+    return OneOf(match.key, tuple(in_listed_order(values, key_types(match.key, family))), match.negated)
+
+
+def _merged(values: list[KeyValue]) -> list[KeyValue]:
     try:
-        values = merged_networks(str(value) for (value,) in match.values)
+        return [(value,) for value in merged_networks(str(value) for (value,) in values)]
     except (OSError, ValueError):
         # A damaged rule, which nft would refuse: there is nothing to merge.
-        return match
-    if len(values) == 1 and "-" not in values[0]:
-        return _ADDRESS_MATCH[part](Cidr(values[0]), match.negated)
-    return OneOf(match.key, tuple((value,) for value in values), match.negated)
+        return values
 
 
 def _canonical_action(action: AnyAction, family: IpFamily) -> AnyAction:
