@@ -13,13 +13,22 @@ from kproxy_nat.formats.nft_json_parse import parse_nft_json
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.nft_words import KEYWORDS, script_words
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode
+from kproxy_nat.proxy.view import build_view
 from kproxy_nat.ruleset.matches import InInterface
 from kproxy_nat.ruleset.rules import Rule, Table
 from tests.conformance.nft_text import read_listing
 from tests.conformance.scenarios import SCENARIOS, Scenario
 from tests.golden.gallery import GALLERY, TOPICS, nft_text
 from tests.kernel.netns import KernelRefusedError, load_and_list, requires_kernel
-from tests.oracle.compiling import nft_listing_text, nft_script_text, random_input
+from tests.oracle.compiling import (
+    cluster_of,
+    nft_listing_text,
+    nft_script_text,
+    options_of,
+    random_input,
+)
+from tests.oracle.manifests import Manifest, endpoint, endpoint_slice, node, port, service
 from tests.property import examples
 from tests.property.strategies_nft import tables
 from tests.property.test_nft_text import commands_of
@@ -73,6 +82,21 @@ def test_identity_file() -> None:
     text = (GALLERY / "identity.nft").read_text()
     assert load_and_list(text) == text
     assert render_listing(parse_nft_json(load_and_list(text, json=True))) == known_to_json(text)
+
+
+def test_the_longest_names_are_taken() -> None:
+    """kube-proxy 1.36 makes nft refuse everything here: a comment of 191 characters."""
+    name = f"{'n' * 63}/{'s' * 63}"
+    ports = [port(80, "p" * 63, nodePort=30080)]
+    clients: Manifest = {
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+    }
+    objects = [node(), service(name, "10.96.0.1", ports=ports, type="NodePort", **clients)]
+    for slices in ([], [endpoint_slice(name, endpoints=[endpoint("10.180.0.9", "node1")], ports=ports)]):
+        options = options_of(cluster_of([*objects, *slices]), mode=ProxyMode.NFTABLES)
+        view = build_view(cluster_of([*objects, *slices]), options, IpFamily.IPV4)
+        assert_held(nft_listing_text(view), nft_script_text(view))
 
 
 def test_names_of_interfaces_are_read_as_names() -> None:
