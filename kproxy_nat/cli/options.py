@@ -176,9 +176,13 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--localhost-node-ports/--no-localhost-node-ports",
         default=None,
-        help="Serve NodePorts on 127.0.0.1. Default: yes, if --node-port-addresses holds it.",
+        help="Serve NodePorts on 127.0.0.1 (iptables mode). Default: if --node-port-addresses holds it.",
     ),
-    click.option("--nfacct/--no-nfacct", default=False, help="Count with kube-proxy's nfacct objects."),
+    click.option(
+        "--nfacct/--no-nfacct",
+        default=False,
+        help="Count with kube-proxy's nfacct objects (iptables mode).",
+    ),
     click.option(
         "--mode",
         type=click.Choice([mode.value for mode in ProxyMode]),

@@ -121,7 +121,9 @@ def json_schema() -> dict[str, object]:
 
 
 def _ruleset(ruleset: Ruleset) -> JsonRuleset:
-    return JsonRuleset(ruleset.family, [_table(t, ruleset.family) for t in sorted_tables(ruleset)])
+    is_nft = any(table.family for table in ruleset.tables.values())
+    tables = list(ruleset.tables.values()) if is_nft else sorted_tables(ruleset)
+    return JsonRuleset(ruleset.family, [_table(table, ruleset.family) for table in tables])
 
 
 def _table(table: Table, family: IpFamily) -> JsonTable:

@@ -6,10 +6,11 @@ import re
 import typing
 from pathlib import Path
 
-from kproxy_nat.formats.nft_json_parse import parse_nft_json
+from kproxy_nat.formats.nft_json_parse import parse_nft_json, rulesets_of
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.nft_script_parse import parse_script, parse_tables
 from kproxy_nat.formats.nft_words import listing_words, script_words
+from kproxy_nat.formats.ruleset_json import parse_json, render_json
 from kproxy_nat.ruleset.actions import NftAction
 from kproxy_nat.ruleset.matches import NftMatch, OpaqueStatement
 from kproxy_nat.ruleset.rules import Table
@@ -48,6 +49,17 @@ def test_json_of_nft_says_the_same() -> None:
     left_out = re.compile(r'(?m)^(\tchain .*|table .*)\n\t+comment ".*"\n')
     assert render_listing(read) == left_out.sub(r"\1\n", IDENTITY.read_text())
     assert kinds_in(read) == kinds_in(parse_tables(IDENTITY.read_text()))
+
+
+def test_foreign_statements_survive_our_json() -> None:
+    read = parse_nft_json((CORPUS / "foreign.json").read_text())
+    rulesets = rulesets_of(read)
+    again = parse_json(render_json(rulesets))
+    assert [list(ruleset.tables) for ruleset in again] == [["inet firewall", "nat"], ["inet firewall"]]
+    for before, after in zip(rulesets, again, strict=True):
+        assert [rule for *_, rule in after.rules()] == [rule for *_, rule in before.rules()]
+        for key, table in before.tables.items():
+            assert after.tables[key].sets == table.sets
 
 
 def test_foreign_statements_are_kept_as_json() -> None:
