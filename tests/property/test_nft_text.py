@@ -163,7 +163,7 @@ def rendered(read: list[Table]) -> None:
         assert str(error)  # noqa: PT017  # either outcome is right, a crash is not
 
 
-@settings(max_examples=examples(300), deadline=2000)
+@settings(max_examples=examples(300), deadline=None)
 @given(damaged_json())
 def test_damaged_json_is_read_or_refused(text: str) -> None:
     try:
@@ -190,7 +190,7 @@ def damaged_text(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=examples(200), deadline=2000)
+@settings(max_examples=examples(200), deadline=None)
 @given(damaged_text())
 def test_damaged_text_is_read_or_refused(text: str) -> None:
     try:
@@ -201,7 +201,7 @@ def test_damaged_text_is_read_or_refused(text: str) -> None:
     rendered(read)
 
 
-@settings(max_examples=examples(100), deadline=2000)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=60) | damaged_json().map(lambda text: text[:-7].encode()))
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     try:
