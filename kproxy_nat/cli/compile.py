@@ -13,17 +13,12 @@ from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
 from kproxy_nat.cli.options import rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
+from kproxy_nat.cli.rendering import render
 from kproxy_nat.cli.report import Reporter
-from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.formats.iptables_render import render_restore, render_save
-from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
-from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
-
-FILE_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
-JSON_NAME = "ruleset.json"
 
 
 @click.command("compile", short_help="Compile manifests to the rules that kube-proxy would write.")
@@ -39,13 +34,13 @@ JSON_NAME = "ruleset.json"
     type=click.Choice(["save", "restore", "json"]),
     default="save",
     show_default=True,
-    help="save: as iptables-save lists it, jumps included. restore: kube-proxy's own transaction, for "
-    "iptables-restore --noflush; without the jumps. json: see docs/ruleset-json.md.",
+    help="save: as iptables-save or nft lists it. restore: kube-proxy's transaction, for iptables-restore "
+    "--noflush (without the jumps from built-in chains) or nft -f. json: see docs/ruleset-json.md.",
 )
 @click.option(
     "--family",
     type=click.Choice(["ipv4", "ipv6", "all"]),
-    help="Default: ipv4 on stdout or in a file, all in a directory or in JSON.",
+    help="Default: all in nftables mode, in a directory and in JSON, else ipv4.",
 )
 @input_options
 @rule_options
@@ -70,19 +65,20 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["output"] == "":
         raise click.BadParameter("give a file or a directory", param_hint="'--output'")
     with gc_paused():
-        families = _families(params)
         node = load_node(params, reporter)
         views = node.views
+        families = _families(params, node.options.mode)
         chosen = [view for view in views if view.family in families]
         reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
-        _write(_render(chosen, params["form"], node.assumptions), params, reporter)
+        _write(render(chosen, params["form"], node.assumptions), params, reporter)
 
 
-def _families(params: dict[str, Any]) -> tuple[IpFamily, ...]:
+def _families(params: dict[str, Any], mode: ProxyMode) -> tuple[IpFamily, ...]:
     named = {"ipv4": (IpFamily.IPV4,), "ipv6": (IpFamily.IPV6,), "all": tuple(IpFamily)}
-    both = params["form"] == "json" or _is_directory(params["output"])
+    one_file = mode is ProxyMode.NFTABLES or params["form"] == "json"
+    both = one_file or _is_directory(params["output"])
     if params["family"] == "all" and not both:
         raise click.BadParameter(
             "two families need a directory: -o DIR/ (iptables files hold one family)", param_hint="'--family'"
@@ -102,16 +98,6 @@ def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView],
             reporter.note(
                 f"{count} {ports} {view.family} rules, too: see --family ipv6, or write both with -o DIR/"
             )
-
-
-def _render(views: Sequence[NodeView], form: str, assumptions: Sequence[Assumption]) -> dict[str, str]:
-    """Return the text of each file, by file name."""
-    if form == "json":
-        listed = [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]
-        return {JSON_NAME: render_json([lower_to_ruleset(view) for view in views], listed)}
-    if form == "restore":
-        return {FILE_NAMES[view.family]: render_restore(lower_to_transaction(view)) for view in views}
-    return {FILE_NAMES[view.family]: render_save(lower_to_ruleset(view)) for view in views}
 
 
 def _write(texts: dict[str, str], params: dict[str, Any], reporter: Reporter) -> None:

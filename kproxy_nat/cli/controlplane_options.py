@@ -50,7 +50,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "service_cidrs",
         type=CommaList(CidrType()),
         multiple=True,
-        help="Where cluster IPs come from. Default: 10.96.0.0/12,fd00:10:96::/112.",
+        help="Where cluster IPs come from. In nftables mode, others of these are dropped. Default: unknown; "
+        "with --controlplane auto 10.96.0.0/12,fd00:10:96::/112.",
     ),
     click.option(
         "--node-port-range", type=PortRangeType(), help="Where node ports come from. Default: 30000-32767."
@@ -79,7 +80,6 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
     service_cidrs = flatten(params["service_cidrs"])
     pools = flatten(params["load_balancer_pools"])
     given = {
-        "--service-cidr": service_cidrs,
         "--node-port-range": params["node_port_range"],
         "--load-balancer-pool": pools,
         "--assume-nodes": params["assume_nodes"],

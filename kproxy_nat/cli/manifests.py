@@ -17,6 +17,7 @@ from kproxy_nat.manifests.loader import Loaded, load_texts
 from kproxy_nat.manifests.sources import Reading, SourceText, read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.ports import why_excluded
 
 _SOURCE_CODES = frozenset(
@@ -136,13 +137,13 @@ def _mode_problems(cluster: Cluster, mode: str | None) -> list[Problem]:
     return [
         Problem(
             Code.UNSUPPORTED_VALUE,
-            f"mode {config.value.mode} cannot be compiled yet",
+            f"mode {config.value.mode} cannot be compiled",
             location=LazyLocation(config.origin, ("mode",)),
             subject=_CONFIGURATION,
-            hint="give --mode iptables to see the rules of that mode",
+            hint="give --mode iptables or --mode nftables to see the rules of that mode",
         )
         for config in cluster.configs
-        if config.value.mode not in ("", "iptables") and mode is None
+        if config.value.mode not in ("", *ProxyMode) and mode is None
     ]
 
 

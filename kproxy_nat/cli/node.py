@@ -20,7 +20,7 @@ from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, SourceText
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.explain import explain
-from kproxy_nat.proxy.options import NodeOptions, Overrides, doubts, resolve_options
+from kproxy_nat.proxy.options import NodeOptions, Overrides, ProxyMode, doubts, resolve_options
 from kproxy_nat.proxy.view import NodeView, build_view
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,7 +100,10 @@ def load_node(
     """
     if params["config"] == STDIN and STDIN in params["sources"]:
         raise click.BadParameter("standard input can be read once", param_hint="'--config'")
+    controlplane = controlplane_from(params)
     overrides = complete(overrides_from(params))
+    if controlplane is not None:
+        overrides = replace(overrides, service_cidrs=controlplane.allocation.service_cidrs)
     loaded = load_cluster(
         params["sources"],
         reporter,
@@ -110,11 +113,14 @@ def load_node(
         exclude_errors=params["on_error"] == "exclude",
         max_bytes=params["max_input_mib"] << 20,
         mode=params["mode"],
-        controlplane=controlplane_from(params),
+        controlplane=controlplane,
     )
     cluster = loaded.cluster
     overrides = _choose_assumed_node(overrides, cluster, reporter)
     options = resolve_options(cluster, overrides)
+    if controlplane is None and overrides.service_cidrs and options.mode is not ProxyMode.NFTABLES:
+        message = "it goes with --controlplane auto or --mode nftables"
+        raise click.BadParameter(message, param_hint="'--service-cidr'")
     reporter.report(doubts(cluster, options, overrides))
     views = [build_view(cluster, options, family) for family in IpFamily]
     if reporter.verbose:

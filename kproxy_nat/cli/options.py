@@ -11,7 +11,7 @@ from kproxy_nat.cli.report import Reporter
 from kproxy_nat.model.names import INTERFACE_RULE, is_dns_subdomain, is_interface_name
 from kproxy_nat.model.node_validation import PRIMARY
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address, parse_cidr
-from kproxy_nat.proxy.options import Overrides
+from kproxy_nat.proxy.options import Overrides, ProxyMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -170,19 +170,24 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
         "--node-port-addresses",
         type=CommaList(CidrType(primary=True)),
         multiple=True,
-        help="Networks whose local addresses serve NodePorts, or 'primary'. Default: all.",
+        help="Networks whose local addresses serve NodePorts, or 'primary', which is the default of nftables "
+        "mode. Default of iptables mode: all.",
     ),
     click.option(
         "--localhost-node-ports/--no-localhost-node-ports",
         default=None,
-        help="Serve NodePorts on 127.0.0.1. Default: yes, if --node-port-addresses holds it.",
+        help="Serve NodePorts on 127.0.0.1 (iptables mode). Default: if --node-port-addresses holds it.",
     ),
     click.option(
         "--nfacct/--no-nfacct",
         default=None,
-        help="Count with kube-proxy's nfacct objects. Default: when applying, if the kernel has them.",
+        help="Count with kube-proxy's nfacct objects (iptables mode). Default: when applying, if possible.",
     ),
-    click.option("--mode", type=click.Choice(["iptables"]), help="The proxy mode. Default: iptables."),
+    click.option(
+        "--mode",
+        type=click.Choice([mode.value for mode in ProxyMode]),
+        help="The proxy mode. Default: the configuration's, else iptables.",
+    ),
     click.option(
         "--layout",
         type=click.Choice(["kube-proxy"]),
@@ -222,6 +227,8 @@ def overrides_from(params: dict[str, Any]) -> Overrides:
         masquerade_bit=params["masquerade_bit"],
         localhost_node_ports=params["localhost_node_ports"],
         nfacct=params["nfacct"],
+        mode=ProxyMode(params["mode"]) if params["mode"] else None,
+        service_cidrs=flatten(params["service_cidrs"]),
     )
 
 

@@ -11,18 +11,25 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from kproxy_nat.formats.iptables_render import listed_chains, render_rule, sorted_tables
+from kproxy_nat.formats.nft_render import family_of_table, listed_rule
+from kproxy_nat.formats.nft_words import NotWritableError
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.matches import AnyMatch
-from kproxy_nat.ruleset.rules import Chain, Rule, RuleOrigin, Ruleset, Table
+from kproxy_nat.ruleset.nft_canonical import canonical_nft_rule, canonical_set
+from kproxy_nat.ruleset.rules import Chain, Hook, Rule, RuleOrigin, Ruleset, Table
+from kproxy_nat.ruleset.sets import Element, NamedSet
 
 FORMAT = "kproxy-nat/ruleset"
 VERSION = 1
 
 
 class JsonRule(msgspec.Struct, omit_defaults=True):
-    """A rule in canonical order. ``text`` is the same as iptables-save prints it, without ``-A CHAIN``."""
+    """A rule in canonical order. ``text`` is the same as iptables-save prints it, without ``-A CHAIN``.
+
+    For nftables it is as nft lists it; empty if the rule holds statements that are known as JSON only.
+    """
 
     matches: tuple[AnyMatch, ...]
     actions: tuple[AnyAction, ...]
@@ -31,18 +38,37 @@ class JsonRule(msgspec.Struct, omit_defaults=True):
 
 
 class JsonChain(msgspec.Struct, omit_defaults=True):
-    """A chain; built-in chains have a policy."""
+    """A chain; built-in and base chains have a policy, those of nftables a hook."""
 
     name: str
     rules: list[JsonRule]
     policy: str | None = None
+    hook: Hook | None = None
+    comment: str = ""
 
 
-class JsonTable(msgspec.Struct):
-    """A table."""
+class JsonSet(msgspec.Struct, omit_defaults=True):
+    """A set of nftables, or a map, which has ``value_types``. Times are in seconds."""
+
+    name: str
+    key_types: tuple[str, ...]
+    elements: list[Element]
+    value_types: tuple[str, ...] = ()
+    comment: str = ""
+    flags: tuple[str, ...] = ()
+    timeout: int = 0
+    size: int = 0
+    other: str = ""
+
+
+class JsonTable(msgspec.Struct, omit_defaults=True):
+    """A table; those of nftables have a ``family``: ip, ip6, inet."""
 
     name: str
     chains: list[JsonChain]
+    family: str = ""
+    comment: str = ""
+    sets: list[JsonSet] = []
 
 
 class JsonRuleset(msgspec.Struct):
@@ -90,34 +116,73 @@ def parse_json(text: str | bytes) -> list[Ruleset]:
 
 def json_schema() -> dict[str, object]:
     """Return the JSON Schema of the form."""
-    return msgspec.json.schema(JsonDocument)
+    schema: dict[str, object] = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(JsonDocument)))
+    return schema
 
 
 def _ruleset(ruleset: Ruleset) -> JsonRuleset:
-    tables = [
-        JsonTable(t.name, [_chain(c, ruleset.family) for c in listed_chains(t)])
-        for t in sorted_tables(ruleset)
-    ]
-    return JsonRuleset(ruleset.family, tables)
+    is_nft = any(table.family for table in ruleset.tables.values())
+    tables = list(ruleset.tables.values()) if is_nft else sorted_tables(ruleset)
+    return JsonRuleset(ruleset.family, [_table(table, ruleset.family) for table in tables])
 
 
-def _chain(chain: Chain, family: IpFamily) -> JsonChain:
-    return JsonChain(chain.name, [_rule(rule, family) for rule in chain.rules], chain.policy)
+def _table(table: Table, family: IpFamily) -> JsonTable:
+    if not table.family:
+        return JsonTable(table.name, [_chain(c, table, family) for c in listed_chains(table)])
+    chains = [_chain(chain, table, family) for chain in table.chains.values()]
+    sets = [_set(named) for named in table.sets.values()]
+    return JsonTable(table.name, chains, table.family, table.comment, sets)
 
 
-def _rule(rule: Rule, family: IpFamily) -> JsonRule:
+def _chain(chain: Chain, table: Table, family: IpFamily) -> JsonChain:
+    make = _nft_rule if table.family else _rule
+    rules = [make(rule, table, family) for rule in chain.rules]
+    return JsonChain(chain.name, rules, chain.policy, chain.hook, chain.comment)
+
+
+def _rule(rule: Rule, _: Table, family: IpFamily) -> JsonRule:
     canonical = canonical_rule(rule)
     return JsonRule(canonical.matches, canonical.actions, render_rule(rule, family), rule.origin)
 
 
+def _nft_rule(rule: Rule, table: Table, _: IpFamily) -> JsonRule:
+    canonical = canonical_nft_rule(rule, family_of_table(table))
+    try:
+        text = listed_rule(rule, table)
+    except NotWritableError:
+        text = ""
+    return JsonRule(canonical.matches, canonical.actions, text, rule.origin)
+
+
+def _set(named: NamedSet) -> JsonSet:
+    listed = canonical_set(named)
+    fields = {name: getattr(listed, name) for name in _SET_FIELDS}
+    return JsonSet(elements=list(listed.elements.values()), **fields)
+
+
+_SET_FIELDS = tuple(name for name in JsonSet.__struct_fields__ if name != "elements")
+
+
 def _parsed(ruleset: JsonRuleset) -> Ruleset:
-    tables = {}
-    for table in ruleset.tables:
-        chains = {
-            chain.name: Chain(
-                chain.name, [Rule(r.matches, r.actions, r.origin) for r in chain.rules], chain.policy
-            )
-            for chain in table.chains
-        }
-        tables[table.name] = Table(table.name, chains)
-    return Ruleset(ruleset.family, tables)
+    tables = map(_parsed_table, ruleset.tables)
+    return Ruleset(ruleset.family, {table.key: table for table in tables})
+
+
+def _parsed_table(table: JsonTable) -> Table:
+    chains = {
+        chain.name: Chain(
+            chain.name,
+            [Rule(r.matches, r.actions, r.origin) for r in chain.rules],
+            chain.policy,
+            hook=chain.hook,
+            comment=chain.comment,
+        )
+        for chain in table.chains
+    }
+    sets = {named.name: _parsed_set(named) for named in table.sets}
+    return Table(table.name, chains, table.family, table.comment, sets)
+
+
+def _parsed_set(named: JsonSet) -> NamedSet:
+    fields = {name: getattr(named, name) for name in _SET_FIELDS}
+    return NamedSet(elements={element.key: element for element in named.elements}, **fields)

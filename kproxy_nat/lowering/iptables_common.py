@@ -1,13 +1,10 @@
-"""What the iptables layouts share: the transaction under construction, and how local traffic is told."""
+"""What the iptables layouts share: the transaction under construction."""
 
 from __future__ import annotations
 
 import enum
 
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.proxy.options import LocalCidr, LocalInterface
-from kproxy_nat.proxy.view import NodeView
-from kproxy_nat.ruleset.matches import InInterface, Source
 from kproxy_nat.ruleset.rules import Rule
 from kproxy_nat.ruleset.transactions import (
     AppendAlike,
@@ -60,15 +57,3 @@ class TransactionBuilder:
         filter_part = TableTransaction("filter", [DeclareChains(self._filter_chains), *self._filter_rules])
         nat_part = TableTransaction("nat", [DeclareChains(self._nat_chains), *self._nat_rules])
         return Transaction(family, [filter_part, nat_part])
-
-
-def local_traffic(view: NodeView, *, negated: bool) -> Source | InInterface | None:
-    """Return the match for traffic of the cluster's pods, or for other; ``None`` without a detector."""
-    detector = view.options.detectors.get(view.family)
-    if detector is None:
-        return None
-    if isinstance(detector, LocalCidr):
-        return Source(detector.cidr, negated)
-    if isinstance(detector, LocalInterface):
-        return InInterface(detector.name, negated)
-    return InInterface(f"{detector.prefix}+", negated)

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import chain_names as names
-from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder, local_traffic
+from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder
 from kproxy_nat.lowering.iptables_patterns import (
     Affinity,
     BalancingPattern,
@@ -20,7 +20,8 @@ from kproxy_nat.lowering.iptables_patterns import (
     EndpointPattern,
     to_service_port,
 )
-from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains
+from kproxy_nat.lowering.local_traffic import local_traffic
+from kproxy_nat.net.addresses import Address, Cidr, IpFamily
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Reject
@@ -220,11 +221,7 @@ class ServiceLowering:
         chain = self.firewall_chain
         self.out.declare_nat(chain)
         comment = Comment(f"{self.text} loadbalancer IP")
-        sources: list[Address | Cidr] = list(self.port.source_ranges)
-        node_ip = self.view.options.node_ip(self.view.family)
-        if any(cidr_contains(source_range, node_ip) for source_range in self.port.source_ranges):
-            sources.extend(self.port.load_balancer_vips)
-        for source in sources:
+        for source in self.view.admitted_sources(self.port):
             self._nat(chain, (comment, Source(source)), self.external_chain)
         marker = Comment(f"other traffic to {self.text} will be dropped by {names.PROXY_FIREWALL}")
         self.out.nat_rule(chain, self._rule((marker,), ()))

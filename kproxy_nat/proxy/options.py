@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,6 +32,13 @@ EVERYTHING = {IpFamily.IPV4: Cidr("0.0.0.0/0"), IpFamily.IPV6: Cidr("::/0")}
 DEFAULT_MASQUERADE_BIT = 14
 
 T = TypeVar("T")
+
+
+class ProxyMode(enum.StrEnum):
+    """The mode of the proxy: whose rules it writes, and with whose defaults."""
+
+    IPTABLES = "iptables"
+    NFTABLES = "nftables"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +81,16 @@ class NodeOptions:
     nfacct: bool
     tcp_be_liberal: bool
     external_ips: bool
+    mode: ProxyMode = ProxyMode.IPTABLES
+    service_cidrs: tuple[Cidr, ...] = ()
 
     def serves_localhost(self, family: IpFamily) -> bool:
         """Whether NodePorts are served on loopback addresses: IPv4 only, and only where asked for."""
         return self.localhost_node_ports and family is IpFamily.IPV4
+
+    def service_cidrs_of(self, family: IpFamily) -> list[Cidr]:
+        """Return the networks of cluster IPs that are known in ``family``, in a fixed order."""
+        return sorted(cidr for cidr in self.service_cidrs if family_of(cidr) is family)
 
     def node_ip(self, family: IpFamily) -> Address:
         """Return the node's address of ``family``; the loopback address where it has none."""
@@ -113,7 +127,10 @@ class Overrides:
     masquerade_bit: int | None = None
     localhost_node_ports: bool | None = None
     nfacct: bool | None = None
+    nfacct_available: bool = False
     tcp_be_liberal: bool | None = None
+    mode: ProxyMode | None = None
+    service_cidrs: Sequence[Cidr] = ()
 
 
 def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
@@ -126,9 +143,11 @@ def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
     node_name, node = _choose_node(
         cluster.nodes, overrides.node_name or config.hostname_override.strip().lower()
     )
+    mode = _proxy_mode(config, overrides.mode)
+    _refuse_of_other_mode(overrides, mode)
+    section = config.nftables if mode is ProxyMode.NFTABLES else config.iptables
     node_ips = _node_ips(node, config, overrides)
-    node_port_addresses = _node_port_addresses(config, overrides, node_ips)
-    wants_localhost = _first(overrides.localhost_node_ports, config.iptables.localhost_node_ports, True)
+    node_port_addresses = _node_port_addresses(config, overrides, node_ips, mode)
     return NodeOptions(
         node_name=node_name,
         zone=_first(overrides.zone, node.zone if node else None, ""),
@@ -136,15 +155,20 @@ def resolve_options(cluster: Cluster, overrides: Overrides) -> NodeOptions:
         local_addresses=_local_addresses(node, overrides),
         detectors=_detectors(config, overrides, node),
         node_port_addresses=node_port_addresses,
-        localhost_node_ports=wants_localhost and _contains_loopback(node_port_addresses[IpFamily.IPV4]),
-        masquerade_all=_first(overrides.masquerade_all, config.iptables.masquerade_all, False),
-        masquerade_bit=_first(
-            overrides.masquerade_bit, config.iptables.masquerade_bit, DEFAULT_MASQUERADE_BIT
-        ),
-        nfacct=_first(overrides.nfacct, False),
+        localhost_node_ports=_serves_localhost(config, overrides, node_port_addresses[IpFamily.IPV4], mode),
+        masquerade_all=_first(overrides.masquerade_all, section.masquerade_all, False),
+        masquerade_bit=_first(overrides.masquerade_bit, section.masquerade_bit, DEFAULT_MASQUERADE_BIT),
+        nfacct=_first(overrides.nfacct, overrides.nfacct_available and mode is ProxyMode.IPTABLES),
         tcp_be_liberal=_first(overrides.tcp_be_liberal, False) or config.conntrack.tcp_be_liberal,
         external_ips=config.feature_gates.get("AllowServiceExternalIPs", True),
+        mode=mode,
+        service_cidrs=tuple(overrides.service_cidrs),
     )
+
+
+def _proxy_mode(config: KubeProxyConfiguration, wanted: ProxyMode | None) -> ProxyMode:
+    """Return the mode that is wanted, else the configuration's, which has been checked, else iptables."""
+    return wanted or ProxyMode(config.mode or ProxyMode.IPTABLES)
 
 
 def _first(*candidates: T | None) -> T:
@@ -213,10 +237,17 @@ def _local_addresses(node: Node | None, overrides: Overrides) -> tuple[Address, 
 
 
 def _node_port_addresses(
-    config: KubeProxyConfiguration, overrides: Overrides, node_ips: Mapping[IpFamily, Address]
+    config: KubeProxyConfiguration,
+    overrides: Overrides,
+    node_ips: Mapping[IpFamily, Address],
+    mode: ProxyMode,
 ) -> dict[IpFamily, tuple[Cidr, ...]]:
-    """Return the networks whose addresses serve NodePorts; a family without any serves them everywhere."""
-    given = overrides.node_port_addresses or config.node_port_addresses
+    """Return the networks whose addresses serve NodePorts; a family without any serves them everywhere.
+
+    Where nothing is said, iptables mode serves them everywhere, nftables mode at the node's own addresses.
+    """
+    default = [PRIMARY] if mode is ProxyMode.NFTABLES else []
+    given = overrides.node_port_addresses or config.node_port_addresses or default
     if list(given) == [PRIMARY]:
         cidrs = [host_network(address) for address in node_ips.values() if not is_loopback(address)]
     else:
@@ -225,6 +256,22 @@ def _node_port_addresses(
         family: tuple(cidr for cidr in cidrs if family_of(cidr) is family) or (EVERYTHING[family],)
         for family in IpFamily
     }
+
+
+def _refuse_of_other_mode(overrides: Overrides, mode: ProxyMode) -> None:
+    given = {"--localhost-node-ports": overrides.localhost_node_ports, "--nfacct": overrides.nfacct}
+    for option, value in given.items():
+        if value and mode is not ProxyMode.IPTABLES:
+            message = f"it goes with mode {ProxyMode.IPTABLES}, but the mode is {mode}"
+            raise InvalidInputError(Problem(Code.BAD_OPTION, message, location=Location(option)))
+
+
+def _serves_localhost(
+    config: KubeProxyConfiguration, overrides: Overrides, cidrs: Sequence[Cidr], mode: ProxyMode
+) -> bool:
+    """Tell whether NodePorts are served on loopback; nftables mode never does."""
+    wanted = _first(overrides.localhost_node_ports, config.iptables.localhost_node_ports, True)
+    return mode is ProxyMode.IPTABLES and wanted and _contains_loopback(cidrs)
 
 
 def _contains_loopback(cidrs: Sequence[Cidr]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from kproxy_nat.model.cluster import Cluster
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains
 from kproxy_nat.proxy.endpoints import collect_endpoints
 from kproxy_nat.proxy.options import NodeOptions
 from kproxy_nat.proxy.ports import ServicePort, ServicePortName, service_ports
@@ -54,8 +54,13 @@ class ServiceView(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_firewalled(self) -> bool:
-        """Whether source ranges restrict who may use the load balancer's addresses."""
-        return self.has_endpoints and bool(self.port.load_balancer_vips) and bool(self.port.source_ranges)
+        """Whether source ranges restrict who may use the load balancer's addresses, and to some avail."""
+        return self.has_endpoints and self.has_source_ranges
+
+    @property
+    def has_source_ranges(self) -> bool:
+        """Whether source ranges restrict the load balancer's addresses, be there endpoints or not."""
+        return bool(self.port.load_balancer_vips) and bool(self.port.source_ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,17 @@ class NodeView:
     def is_large_cluster(self) -> bool:
         """Whether kube-proxy leaves comments out of the per-endpoint rules to save memory."""
         return self.endpoint_count > LARGE_CLUSTER_ENDPOINTS
+
+    def admitted_sources(self, port: ServicePort) -> list[Address | Cidr]:
+        """Return who may use the load balancer's addresses of a port with source ranges.
+
+        If the node itself may, so may the addresses: what the node sends to one can carry it as its source.
+        """
+        sources: list[Address | Cidr] = list(port.source_ranges)
+        node_ip = self.options.node_ip(self.family)
+        if any(cidr_contains(source_range, node_ip) for source_range in port.source_ranges):
+            sources.extend(port.load_balancer_vips)
+        return sources
 
 
 def build_view(cluster: Cluster, options: NodeOptions, family: IpFamily) -> NodeView:

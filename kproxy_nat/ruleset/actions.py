@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from kproxy_nat.net.addresses import Address
+from kproxy_nat.ruleset.keys import Key, KeyValue
 from kproxy_nat.ruleset.matches import wire_name
 
 
@@ -68,4 +69,46 @@ class OpaqueAction(Action, frozen=True, gc=False):
     text: str
 
 
-AnyAction = Jump | Goto | Return | Accept | Drop | Reject | Dnat | Masquerade | SetMark | OpaqueAction
+Verdict = Accept | Drop | Return | Jump | Goto
+"""What decides over a packet's way and can be the value of a map."""
+
+
+class VerdictEntry(msgspec.Struct, frozen=True, gc=False):
+    """An element of an anonymous verdict map."""
+
+    key: KeyValue
+    verdict: Verdict
+
+
+class VerdictMap(Action, frozen=True, gc=False):
+    """``KEY vmap @name`` or ``KEY vmap { ... }``: the verdict for the key, if the map has one."""
+
+    key: Key
+    map: str | tuple[VerdictEntry, ...]
+
+
+class DestinationEntry(msgspec.Struct, frozen=True, gc=False):
+    """An element of an anonymous map of destinations."""
+
+    key: KeyValue
+    address: Address
+    port: int
+
+
+class DnatMap(Action, frozen=True, gc=False):
+    """``dnat ip addr . port to KEY map ...``: to the destination that the map has for the key, if any."""
+
+    key: Key
+    map: str | tuple[DestinationEntry, ...]
+
+
+class UpdateSet(Action, frozen=True, gc=False):
+    """``update @name { KEY }``: note the key in a set, or begin its timeout anew; the rule goes on."""
+
+    name: str
+    key: Key
+
+
+IptablesAction = Jump | Goto | Return | Accept | Drop | Reject | Dnat | Masquerade | SetMark | OpaqueAction
+NftAction = VerdictMap | DnatMap | UpdateSet
+AnyAction = IptablesAction | NftAction

@@ -2,7 +2,7 @@
 
 A rule's matches stand in the order in which they were written. iptables itself has two kinds: those of the
 packet header (:data:`HeaderMatch`), which the kernel keeps apart and always lists first, and modules
-(``-m``), whose order is kept.
+(``-m``), whose order is kept. nftables shares those that mean the same, and adds :data:`NftMatch`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import msgspec
 
 from kproxy_nat.net.addresses import Address, Cidr
+from kproxy_nat.ruleset.keys import Key, KeyValue
 
 FULL_MARK = 0xFFFFFFFF
 
@@ -147,6 +148,44 @@ class Opaque(Match, frozen=True, gc=False):
     text: str
 
 
+class CtStatus(Match, frozen=True, gc=False):
+    """``ct status``: what connection tracking has done to the flow, in nft's words (``dnat``, ``snat``)."""
+
+    statuses: tuple[str, ...]
+    negated: bool = False
+
+
+class Lookup(Match, frozen=True, gc=False):
+    """``ip saddr . ip daddr @name``: whether a set of the table holds the key."""
+
+    key: Key
+    name: str
+    negated: bool = False
+
+
+class OneOf(Match, frozen=True, gc=False):
+    """``ip saddr { 10.0.0.0/8, 192.0.2.1 }``: whether the key is among these values, an anonymous set."""
+
+    key: Key
+    values: tuple[KeyValue, ...]
+    negated: bool = False
+
+
+class Counter(Match, frozen=True, gc=False):
+    """``counter``: always true; counts packets and bytes."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+class OpaqueStatement(Match, frozen=True, gc=False):
+    """A statement of nft of another kind, kept as its JSON. Whether the rule goes on after it is unknown."""
+
+    json: str
+
+
 HeaderMatch = Source | Destination | InInterface | OutInterface | Protocol | OpaqueHeader
 ModuleMatch = Comment | Transport | CtState | Mark | AddrType | Random | Recent | Nfacct | Opaque
-AnyMatch = HeaderMatch | ModuleMatch
+IptablesMatch = HeaderMatch | ModuleMatch
+NftMatch = CtStatus | Lookup | OneOf | Counter | OpaqueStatement
+AnyMatch = IptablesMatch | NftMatch

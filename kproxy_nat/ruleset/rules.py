@@ -9,6 +9,13 @@ import msgspec
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.matches import AnyMatch
+from kproxy_nat.ruleset.sets import NamedSet
+
+NFT_FAMILIES = {IpFamily.IPV4: "ip", IpFamily.IPV6: "ip6"}
+"""nft's names of the IP families."""
+
+BOTH_FAMILIES = "inet"
+"""nft's family of tables that see the packets of both IP families."""
 
 Counters = tuple[int, int]
 """Packets and bytes."""
@@ -42,24 +49,53 @@ class Rule(msgspec.Struct, frozen=True, gc=False, eq=False, omit_defaults=True):
         return hash((self.matches, self.actions))
 
 
+class Hook(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where the kernel calls a base chain of nftables: ``type nat hook output priority -100``.
+
+    ``devices`` are those of an ingress or egress hook.
+    """
+
+    type: str
+    name: str
+    priority: int
+    devices: tuple[str, ...] = ()
+
+
 class Chain(msgspec.Struct):
-    """A chain. ``policy`` is that of a built-in chain, ``None`` for a user's."""
+    """A chain. ``policy`` is that of a built-in or base chain, ``None`` for others.
+
+    Only chains of nftables have a ``hook`` (base chains) and a ``comment``.
+    """
 
     name: str
     rules: list[Rule] = []
     policy: str | None = None
     counters: Counters = (0, 0)
+    hook: Hook | None = None
+    comment: str = ""
 
 
 class Table(msgspec.Struct):
-    """A table and its chains, by name."""
+    """A table and its chains, by name.
+
+    ``family`` is that of nft (``ip``, ``ip6``, ``inet``, ...), empty for a table of iptables, which has
+    neither sets nor a comment.
+    """
 
     name: str
     chains: dict[str, Chain] = {}
+    family: str = ""
+    comment: str = ""
+    sets: dict[str, NamedSet] = {}
+
+    @property
+    def key(self) -> str:
+        """The table's key in a rule set: its name, with the family before it if it serves both."""
+        return f"{BOTH_FAMILIES} {self.name}" if self.family == BOTH_FAMILIES else self.name
 
 
 class Ruleset(msgspec.Struct):
-    """The tables of one IP family, by name."""
+    """The tables of one IP family, by :attr:`Table.key`."""
 
     family: IpFamily
     tables: dict[str, Table] = {}

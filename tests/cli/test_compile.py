@@ -46,7 +46,7 @@ def test_rules_go_to_stdout_and_nothing_to_stderr(run: Run) -> None:
         (["-", "--family", "all", "-o", "one-file"], "two families need a directory"),
         (["-", "--family", "ipv5"], "'ipv5' is not one of"),
         (["-", "--form", "xml"], "'xml' is not one of"),
-        (["-", "--mode", "nftables"], "'nftables' is not"),
+        (["-", "--mode", "ipvs"], "'ipvs' is not"),
         (["-", "--node", "-j ACCEPT"], "is not a valid Node name"),
         (["-", "--cluster-cidr", "10.0.0.0"], "'10.0.0.0' is not a CIDR"),
         (["-", "--cluster-cidr", "10.0.0.0/8,11.0.0.0/8"], "at most one network of each family"),
@@ -278,9 +278,12 @@ def test_a_configuration_file_has_to_hold_one(run: Run) -> None:
 
 
 def test_the_mode_of_the_configuration_can_be_overruled(run: Run) -> None:
-    text = f"{SERVICE}---\n{CONFIG}mode: nftables\n"
+    text = f"{SERVICE}---\n{CONFIG}mode: ipvs\n"
     assert run("compile", "-", stdin=text).status == 3
     assert run("compile", "-", "--mode", "iptables", stdin=text).status == 0
+    nftables = text.replace("ipvs", "nftables")
+    assert run("compile", "-", stdin=nftables).out.startswith("table ip kube-proxy {")
+    assert run("compile", "-", "--mode", "iptables", stdin=nftables).out.startswith("*filter")
 
 
 def test_the_only_node_is_the_default_and_others_are_listed(run: Run) -> None:

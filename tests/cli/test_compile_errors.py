@@ -98,8 +98,8 @@ CASES: dict[Code, tuple[list[str], str, str]] = {
     ),
     Code.UNSUPPORTED_VALUE: (
         ["-"],
-        CONFIG + "mode: nftables\n",
-        "stdin:3:7: KubeProxyConfiguration: mode nftables cannot be compiled yet",
+        CONFIG + "mode: ipvs\n",
+        "stdin:3:7: KubeProxyConfiguration: mode ipvs cannot be compiled",
     ),
     Code.DUPLICATE_OBJECT: (
         ["-"],
@@ -204,7 +204,7 @@ HINTS = {
     Code.NODE_AMBIGUOUS: "give --node one of: node1, node2",
     Code.CONFIG_AMBIGUOUS: "keep one of them, or name one with --config",
     Code.UNKNOWN_FIELD: "did you mean clusterCIDR?",
-    Code.UNSUPPORTED_VALUE: "give --mode iptables to see the rules of that mode",
+    Code.UNSUPPORTED_VALUE: "give --mode iptables or --mode nftables to see the rules of that mode",
     Code.SOURCE_TOO_LARGE: "split it, or raise the limit with --max-input-mib",
     Code.DUPLICATE_KEY: "keep one of them",
     Code.ALIAS_EXPANSION: "write out what is meant",

@@ -13,6 +13,7 @@ from tests.conformance.command_line import compiled
 
 RECORDED = Path(__file__).parent / "recorded"
 NODE_ADDRESSES = ("192.168.0.2/24", "fd00:192:168::2/64")
+SERVICE_CIDRS = ("10.96.0.0/12", "fd00:10:96::/112")
 TOOLS = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}
 FORMS = ("restore", "save")
 
@@ -34,14 +35,28 @@ class Scenario:
 
     def compiled(self, form: str, family: IpFamily, scratch: Path) -> str:
         """Return our text for the same input; ``scratch`` is a folder for the configuration file."""
+        return self._compiled(scratch, "--nfacct", "--form", form, "--family", family.lower())
+
+    def recorded_nft(self, form: str) -> str:
+        """Return kube-proxy's own text in nftables mode, of both families."""
+        names = ("nft.list",) if form == "save" else ("nft-ip.transaction", "nft-ip6.transaction")
+        return "".join((self.folder / name).read_text() for name in names)
+
+    def compiled_nft(self, form: str, scratch: Path) -> str:
+        """Return our text in nftables mode for the same input."""
+        return self._compiled(
+            scratch, "--mode", "nftables", "--form", form, "--service-cidr", ",".join(SERVICE_CIDRS)
+        )
+
+    def _compiled(self, scratch: Path, *options: str) -> str:
         case = yaml.safe_load((self.folder / "case.yaml").read_text())
         config = scratch / "kube-proxy.yaml"
         config.write_text(yaml.safe_dump(configuration(case.get("set", {}))))
         return compiled(
             self.folder / "manifests.yaml",
-            *("--config", config, "--node", case["node_name"], "--nfacct"),
+            *("--config", config, "--node", case["node_name"]),
             *("--local-address", ",".join((*NODE_ADDRESSES, *interface_addresses(case.get("iface", []))))),
-            *("--form", form, "--family", family.lower()),
+            *options,
         )
 
 

@@ -14,11 +14,14 @@ import yaml
 
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.formats.nft_json_parse import rulesets_of
+from kproxy_nat.formats.nft_render import render_listing, render_script
+from kproxy_nat.formats.nft_script_parse import parse_script, parse_tables
 from kproxy_nat.formats.ruleset_json import parse_json
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.wellformed import faults
 from tests.conformance.command_line import compiled
-from tests.golden.gallery import GALLERY, ROOT, TOPICS, load_script, rule_text
+from tests.golden.gallery import GALLERY, ROOT, TOPICS, load_script, nft_text, rule_text
 
 SCRIPT = load_script()
 
@@ -44,6 +47,7 @@ def test_rule_files_are_what_stdout_shows(topic: str) -> None:
     """The script goes by way of files; readers of the README go by way of the terminal."""
     assert compiled(GALLERY / topic) == rule_text(topic, IpFamily.IPV4)
     assert compiled(GALLERY / topic, "--family", "ipv6") == rule_text(topic, IpFamily.IPV6)
+    assert compiled(GALLERY / topic, "--mode", "nftables") == nft_text(topic)
 
 
 @by_family
@@ -56,9 +60,25 @@ def test_reading_back_gives_the_same_bytes(topic: str, family: IpFamily) -> None
 
 
 @by_topic
+def test_reading_back_nftables_gives_the_same_bytes(topic: str) -> None:
+    tables = parse_tables(nft_text(topic))
+    assert render_listing(tables) == nft_text(topic)
+    assert [list(faults(ruleset)) for ruleset in rulesets_of(tables)] == [[], []]
+
+
+@by_topic
 def test_json_holds_the_same_rules(topic: str) -> None:
     for ruleset in parse_json(compiled(GALLERY / topic, "--form", "json")):
         assert render_save(ruleset) == rule_text(topic, ruleset.family)
+    rulesets = parse_json(compiled(GALLERY / topic, "--form", "json", "--mode", "nftables"))
+    assert render_listing(t for ruleset in rulesets for t in ruleset.tables.values()) == nft_text(topic)
+
+
+@by_topic
+def test_the_nftables_transaction_makes_the_same_tables(topic: str) -> None:
+    script = compiled(GALLERY / topic, "--form", "restore", "--mode", "nftables")
+    assert render_script(parse_script(script)) == script
+    assert render_listing(parse_tables(script)) == nft_text(topic)
 
 
 @by_family
@@ -82,6 +102,7 @@ def test_order_of_documents_does_not_matter(topic: str, tmp_path: Path) -> None:
     for family in IpFamily:
         shuffled = compiled(tmp_path / "shuffled.yaml", "--family", family.lower())
         assert shuffled == rule_text(topic, family)
+    assert compiled(tmp_path / "shuffled.yaml", "--mode", "nftables") == nft_text(topic)
 
 
 def test_readme_lists_every_topic_with_its_first_line() -> None:

@@ -18,7 +18,14 @@ import pytest
 from kproxy_nat.net.addresses import IpFamily
 
 VARIANTS = ("nft", "legacy")
-TOOLS = ("unshare", "nfacct", "iptables-nft-restore", "iptables-legacy-restore", "ip6tables-nft-restore")
+TOOLS = (
+    "unshare",
+    "nfacct",
+    "nft",
+    "iptables-nft-restore",
+    "iptables-legacy-restore",
+    "ip6tables-nft-restore",
+)
 TIMEOUT = 120
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -61,6 +68,21 @@ def load_and_save(
     if done.returncode:
         raise KernelRefusedError(done.stderr)
     return re.sub(r"(?m)^#.*\n", "", done.stdout)
+
+
+def load_and_list(*scripts: str, json: bool = False) -> str:
+    """Load scripts with ``nft -f``, one after the other, and return what nft lists then.
+
+    Raises:
+        KernelRefusedError: a script was not loaded.
+    """
+    # Here-documents keep text out of the arguments, whose length is limited.
+    loads = [f"nft -f - <<'END OF SCRIPT' || exit\n{script}END OF SCRIPT\n" for script in scripts]
+    command = f"{''.join(loads)}nft {'-j ' if json else ''}list ruleset"
+    done = run_in_fresh_namespace(["sh"], command)
+    if done.returncode:
+        raise KernelRefusedError(done.stderr)
+    return done.stdout
 
 
 @functools.cache

@@ -18,6 +18,7 @@ import pytest
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView, build_view
 from kproxy_nat.ruleset.actions import Jump
 from kproxy_nat.ruleset.matches import Random, Recent
@@ -29,6 +30,8 @@ from tests.oracle.compiling import (
     RandomInput,
     json_text,
     load,
+    nft_listing_text,
+    nft_script_text,
     options_of,
     random_input,
     restore_text,
@@ -43,15 +46,24 @@ SIZES = (3, 10, 25)
 SCALE_BITS = 31
 OWN_PREFIXES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-")
 
+RENDERERS = {
+    ProxyMode.IPTABLES: (restore_text, save_text),
+    ProxyMode.NFTABLES: (nft_script_text, nft_listing_text),
+}
+
 by_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
 def outputs(given: RandomInput, *texts: str) -> list[str]:
-    """Return the rules of ``texts``, with the options of ``given``, in both forms and families."""
+    """Return the rules of ``texts``, with the options of ``given``, in both forms, families and modes."""
     cluster = load(*texts)
-    options = options_of(cluster, local_addresses=given.addresses, nfacct=True)
-    views = [build_view(cluster, options, family) for family in IpFamily]
-    return [render(view) for view in views for render in (restore_text, save_text)]
+    found = []
+    for mode, renderers in RENDERERS.items():
+        is_iptables = mode is ProxyMode.IPTABLES
+        options = options_of(cluster, local_addresses=given.addresses, nfacct=is_iptables, mode=mode)
+        views = [build_view(cluster, options, family) for family in IpFamily]
+        found += [render(view) for view in views for render in renderers]
+    return found
 
 
 class TestOrderOfInput:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, save_writers
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.ruleset.actions import AnyAction
-from kproxy_nat.ruleset.matches import AnyMatch
+from kproxy_nat.ruleset.actions import IptablesAction
+from kproxy_nat.ruleset.matches import IptablesMatch
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS
 from tests.corpus import identity_dump
 from tests.property.strategies_rules import ACTIONS, MATCHES
 
-KINDS: tuple[type, ...] = (*typing.get_args(AnyMatch), *typing.get_args(AnyAction))
+KINDS: tuple[type, ...] = (*typing.get_args(IptablesMatch), *typing.get_args(IptablesAction))
 
 
 @cache

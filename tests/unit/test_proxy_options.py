@@ -16,6 +16,7 @@ from kproxy_nat.proxy.options import (
     LocalInterfacePrefix,
     NodeOptions,
     Overrides,
+    ProxyMode,
     doubts,
     resolve_options,
 )
@@ -333,6 +334,47 @@ class TestPlainOptions:
 
     def test_nfacct(self) -> None:
         assert resolve(nfacct=True).nfacct
+
+
+class TestNftablesMode:
+    def test_its_section_of_the_configuration_counts(self) -> None:
+        config = {
+            "mode": "nftables",
+            "iptables": {"masqueradeAll": True, "masqueradeBit": 0, "localhostNodePorts": True},
+            "nftables": {"masqueradeBit": 9},
+        }
+        options = resolve(config=config)
+        assert (options.mode, options.masquerade_bit) == (ProxyMode.NFTABLES, 9)
+        assert not options.masquerade_all
+        assert resolve(config=config, mode=ProxyMode.IPTABLES).masquerade_all
+        assert resolve(config=config, masquerade_bit=3).masquerade_bit == 3
+
+    def test_node_ports_are_served_at_the_nodes_own_addresses(self) -> None:
+        own = node(addresses=["192.168.0.2"])
+        options = resolve(own, mode=ProxyMode.NFTABLES)
+        assert options.node_port_addresses == {V4: ("192.168.0.2/32",), V6: ("::/0",)}
+        assert options.node_port_destinations(V4) == ("192.168.0.2",)
+        assert options.node_port_destinations(V6) is None
+        given = resolve(own, mode=ProxyMode.NFTABLES, node_port_addresses=["0.0.0.0/0"])
+        assert given.node_port_destinations(V4) is None
+
+    def test_loopback_is_never_served(self) -> None:
+        options = resolve(mode=ProxyMode.NFTABLES, node_port_addresses=["127.0.0.0/8"])
+        assert not options.serves_localhost(V4)
+        assert options.node_port_destinations(V4) == ()
+
+    @pytest.mark.parametrize("option", ["localhost_node_ports", "nfacct"])
+    def test_options_of_the_other_mode_are_refused(self, option: str) -> None:
+        given: Manifest = {option: True}
+        code, text = refusal(mode=ProxyMode.NFTABLES, **given)
+        assert code == "KPN204"
+        assert "it goes with mode iptables" in text
+
+    def test_service_cidrs_have_an_order(self) -> None:
+        cidrs = [Cidr("fd00::/112"), Cidr("10.97.0.0/16"), Cidr("10.96.0.0/16")]
+        options = resolve(mode=ProxyMode.NFTABLES, service_cidrs=cidrs)
+        assert options.service_cidrs_of(V4) == ["10.96.0.0/16", "10.97.0.0/16"]
+        assert options.service_cidrs_of(V6) == ["fd00::/112"]
 
 
 class TestWarningWithoutNode:
