@@ -172,8 +172,8 @@ def _open(name: str, path: Path, *, created: bool) -> Namespace:
     except FileNotFoundError:
         known = ", ".join(sorted(entry.name for entry in NAMED.iterdir())) if NAMED.is_dir() else ""
         hint = f"there are: {known}" if known else "ip netns lists those that have names"
-        message = f"there is no namespace {name}"
-        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, f"{hint}; --create makes it") from None
+        hint += "; --create makes it" if path.parent == NAMED else ""
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, f"there is no namespace {name}", hint) from None
     except OSError as error:
         raise _os_refusal(f"cannot open namespace {name}", error) from None
     try:

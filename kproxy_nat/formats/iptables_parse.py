@@ -13,7 +13,7 @@ from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.iptables_quoting import QuotingError, Word, split_words
 from kproxy_nat.formats.iptables_rule_parse import RuleError, parse_rule
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Counters, Ruleset
+from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Counters, Rule, Ruleset
 from kproxy_nat.ruleset.transactions import (
     AppendRules,
     Command,
@@ -165,16 +165,20 @@ def _chain(words: Sequence[Word]) -> str:
 
 def _append(line: str, words: Sequence[Word], family: IpFamily, counters: Counters | None) -> list[Command]:
     chain = _chain(words)
-    rules = parse_rule(line, words[2:], family)
-    if counters is not None:
-        rules = [type(rule)(rule.matches, rule.actions, None, counters) for rule in rules]
+    rules = _counted(parse_rule(line, words[2:], family), counters)
     return [AppendRules(chain, rules)] if rules else []
 
 
-def _insert(line: str, words: Sequence[Word], family: IpFamily, _: Counters | None) -> list[Command]:
+def _counted(rules: list[Rule], counters: Counters | None) -> list[Rule]:
+    if counters is None:
+        return rules
+    return [Rule(rule.matches, rule.actions, None, counters) for rule in rules]
+
+
+def _insert(line: str, words: Sequence[Word], family: IpFamily, counters: Counters | None) -> list[Command]:
     chain = _chain(words)
     position, rest = _position(words[2:], default=1)
-    rules = parse_rule(line, rest, family)
+    rules = _counted(parse_rule(line, rest, family), counters)
     return [InsertRule(chain, rule, position) for rule in rules]
 
 
