@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster
+from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster, needs_pods
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
-from kproxy_nat.manifests.loader import Loaded, load_texts
+from kproxy_nat.manifests.loader import Loaded, load_texts, no_workloads
 from kproxy_nat.manifests.sources import Reading, SourceText, read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
@@ -59,9 +59,8 @@ def load_cluster(
     Raises:
         InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
     """
-    workloads = controlplane is not None
     reading = _read(sources, recursive=recursive, max_bytes=max_bytes)
-    loaded = _load(reading, strict=strict, workloads=workloads)
+    loaded = _load(reading, strict=strict, needs_workloads=needs_pods if controlplane else no_workloads)
     assumptions = _complete(loaded, controlplane) if controlplane else []
     if config is not None:
         configuration = _read([config], recursive=False, max_bytes=max_bytes)
@@ -108,8 +107,10 @@ def _read(sources: Sequence[str], *, recursive: bool, max_bytes: int) -> Reading
     return read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
 
 
-def _load(reading: Reading, *, strict: bool, workloads: bool = False) -> Loaded:
-    loaded = load_texts(reading.texts, strict=strict, workloads=workloads)
+def _load(
+    reading: Reading, *, strict: bool, needs_workloads: Callable[[Cluster], bool] = no_workloads
+) -> Loaded:
+    loaded = load_texts(reading.texts, strict=strict, needs_workloads=needs_workloads)
     loaded.problems[:0] = reading.problems
     return loaded
 
@@ -155,7 +156,7 @@ def _without_cluster_ip(cluster: Cluster) -> list[Problem]:
             Severity.WARNING,
             LazyLocation(service.origin, ("spec",)),
             f"Service {service.value.metadata.namespace}/{service.value.metadata.name}",
-            "a cluster allocates one: write it in the manifest, or let --controlplane auto assume one",
+            "a cluster allocates one: write it in the manifest, or leave --controlplane off away",
         )
         for service in cluster.services
         if _lacks_cluster_ip(service.value)

@@ -163,7 +163,7 @@ CASES: dict[Code, tuple[list[str], str, str]] = {
         "stdin:3:18: Endpoints shop/web: not mirrored into EndpointSlices, and so not used: there is no Service",  # noqa: E501
     ),
     Code.NO_CLUSTER_IP: (
-        ["-"],
+        ["-", "--controlplane", "off"],
         SERVICE.replace("  clusterIP: 10.96.0.10\n", ""),
         "stdin:4:1: Service shop/web: it has no clusterIP, so it yields no rules",
     ),
