@@ -17,17 +17,23 @@ from kproxy_nat.model.endpoints import (
     MIRRORING_CONTROLLER,
     SERVICE_NAME_LABEL,
     SKIP_MIRROR_LABEL,
+    DerivedEndpoint,
     EndpointAddress,
     EndpointConditions,
     Endpoints,
     EndpointSlice,
     EndpointSubset,
-    SliceEndpoint,
     SlicePort,
 )
 from kproxy_nat.net.addresses import IpFamily, family_of, parse_address
 
 MAX_ADDRESSES_PER_SUBSET = 1000
+
+_OWN_ANNOTATIONS = (
+    "endpoints.kubernetes.io/last-change-trigger-time",
+    "kubectl.kubernetes.io/last-applied-configuration",
+)
+"""What is told of the Endpoints object itself, and not copied."""
 
 
 def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], list[Problem]]:
@@ -77,25 +83,33 @@ def _mirror(endpoints: Endpoints) -> Iterator[EndpointSlice]:
     """Yield one slice for each subset and family."""
     meta = endpoints.metadata
     labels = {**meta.labels, SERVICE_NAME_LABEL: meta.name, MANAGED_BY_LABEL: MIRRORING_CONTROLLER}
+    annotations = {key: value for key, value in meta.annotations.items() if key not in _OWN_ANNOTATIONS}
     for position, subset in enumerate(endpoints.subsets or ()):
         ports = [
             SlicePort(port.name, port.port, port.protocol, port.app_protocol) for port in subset.ports or ()
         ]
         for family, mirrored in _by_family(subset).items():
             name = f"{meta.name}-{position}-{family.lower()}"
-            yield EndpointSlice(ObjectMeta(name, meta.namespace, labels), family, mirrored, ports)
+            mirror = ObjectMeta(name, meta.namespace, labels, annotations)
+            yield EndpointSlice(mirror, family, mirrored, ports)
 
 
-def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[SliceEndpoint]]:
+def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[DerivedEndpoint]]:
     """Return the endpoints of a subset, those that are ready first, at most 1000 in all."""
-    by_family: dict[IpFamily, list[SliceEndpoint]] = {}
+    by_family: dict[IpFamily, list[DerivedEndpoint]] = {}
     all_addresses = [
         *_with_state(subset.addresses, ready=True),
         *_with_state(subset.not_ready_addresses, ready=False),
     ]
     for address, conditions in all_addresses[:MAX_ADDRESSES_PER_SUBSET]:
         canonical = parse_address(address.ip)
-        endpoint = SliceEndpoint([canonical], conditions, address.node_name)
+        endpoint = DerivedEndpoint(
+            [canonical],
+            conditions,
+            address.node_name,
+            hostname=address.hostname,
+            target_ref=address.target_ref,
+        )
         by_family.setdefault(family_of(canonical), []).append(endpoint)
     return by_family
 

@@ -59,8 +59,8 @@ class SliceEndpoint(ApiStruct, frozen=True, gc=False):
     hints: EndpointHints | None = None
 
 
-class PodEndpoint(SliceEndpoint, frozen=True, gc=False):
-    """An endpoint made from a Pod, with what no proxy looks at and is therefore not read from manifests."""
+class DerivedEndpoint(SliceEndpoint, frozen=True, gc=False):
+    """A derived endpoint, with what no proxy looks at and is therefore not read from slices in manifests."""
 
     zone: str | None = None
     hostname: str | None = None
@@ -95,6 +95,8 @@ class EndpointAddress(ApiStruct, frozen=True, gc=False):
 
     ip: str
     node_name: str | None = None
+    hostname: str | None = None
+    target_ref: TargetRef | None = None
 
 
 class EndpointsPort(ApiStruct, frozen=True, gc=False):
