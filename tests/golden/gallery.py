@@ -12,7 +12,8 @@ from kproxy_nat.net.addresses import IpFamily
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "rules"
 RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
-TOPICS = sorted(path.parent.name for path in GALLERY.glob("*/manifests.yaml"))
+STEPS = sorted(f"tutorial/{path.parent.name}" for path in GALLERY.glob("tutorial/*/manifests.yaml"))
+TOPICS = sorted([*(path.parent.name for path in GALLERY.glob("*/manifests.yaml")), *STEPS])
 
 
 def load_script() -> ModuleType:
