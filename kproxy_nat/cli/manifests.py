@@ -61,14 +61,14 @@ def load_cluster(
     """
     reading = _read(sources, recursive=recursive, max_bytes=max_bytes)
     loaded = _load(reading, strict=strict, needs_workloads=needs_pods if controlplane else no_workloads)
+    mirrored, not_mirrored = mirror_endpoints(loaded.cluster)
     assumptions = _complete(loaded, controlplane) if controlplane else []
     if config is not None:
         configuration = _read([config], recursive=False, max_bytes=max_bytes)
         _replace_config(loaded, config, configuration)
         reading.texts.extend(configuration.texts)
     loaded.problems.extend(_mode_problems(loaded.cluster, mode))
-    slices, not_mirrored = mirror_endpoints(loaded.cluster)
-    loaded.cluster.slices.extend(slices)
+    loaded.cluster.slices.extend(mirrored)
     loaded.problems.extend(not_mirrored)
     loaded.problems.extend(_without_cluster_ip(loaded.cluster))
     errors = [p for p in loaded.problems if p.severity is Severity.ERROR]

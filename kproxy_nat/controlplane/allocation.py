@@ -171,15 +171,15 @@ def _option_faults(options: AllocationOptions) -> Iterator[tuple[str, str, str]]
 
 def _draft(sourced: Sourced[Service], configured: Sequence[IpFamily]) -> Draft:
     spec = sourced.value.spec
-    is_stored = _is_stored(sourced.value)
-    draft = Draft(sourced, resolve_families(spec, () if is_stored else configured), is_stored)
-    if not is_stored and not is_headless(spec):
+    stored = is_stored(sourced.value)
+    draft = Draft(sourced, resolve_families(spec, () if stored else configured), stored)
+    if not stored and not is_headless(spec):
         for finding in check_families(spec, configured):
             draft.report(finding)
     return draft
 
 
-def _is_stored(service: Service) -> bool:
+def is_stored(service: Service) -> bool:
     """Tell whether a cluster filled in the addresses: what is typed by hand hardly ever has all of these.
 
     Only a cluster writes ``status``, so a load balancer's address is as good a sign as all of the fields.
@@ -195,7 +195,7 @@ def _is_stored(service: Service) -> bool:
 
 def _is_settled(service: Service, options: AllocationOptions) -> bool:
     """Tell, quickly, a Service from a cluster, to which not even a load balancer's address can be added."""
-    return not options.load_balancer_pool and _is_stored(service)
+    return not options.load_balancer_pool and is_stored(service)
 
 
 def leaves_open(source: Sourced[Service], options: AllocationOptions) -> bool:

@@ -8,10 +8,11 @@ its rules are what they would be without a control plane, and what seems odd abo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from kproxy_nat.controlplane.allocation import AllocationOptions, complete_services, leaves_open
+from kproxy_nat.controlplane.admission import admission_findings
+from kproxy_nat.controlplane.allocation import AllocationOptions, complete_services, is_stored, leaves_open
 from kproxy_nat.controlplane.assumptions import Derivation
 from kproxy_nat.controlplane.pods import make_pods
 from kproxy_nat.controlplane.slices import derive_slices, services_without_slices
@@ -59,6 +60,7 @@ def complete_cluster(cluster: Cluster, options: ControlPlaneOptions) -> Derivati
     given = cluster.services
     cluster.services, allocated = complete_services(given, options.allocation)
     allocated.problems = _graded(allocated.problems, given, typed, options.stated)
+    allocated.problems.extend(_not_admitted(given, typed))
     waiting = [
         source
         for source in services_without_slices(cluster.services, cluster.slices)
@@ -88,6 +90,15 @@ def _typed(cluster: Cluster, options: ControlPlaneOptions, *, endpoints: bool) -
         waiting = services_without_slices(cluster.services, cluster.slices)
     opened = (source for source in cluster.services if leaves_open(source, options.allocation))
     return {subject_of(source.value) for source in (*waiting, *opened)}
+
+
+def _not_admitted(services: Sequence[Sourced[Service]], typed: Collection[str]) -> Iterator[Problem]:
+    """Yield what an API server would refuse in Services that somebody typed."""
+    for source in services:
+        subject = subject_of(source.value)
+        if subject in typed and not is_stored(source.value):
+            for finding in admission_findings(source.value):
+                yield finding.at(source.origin, subject)
 
 
 def _graded(

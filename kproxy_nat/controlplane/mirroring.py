@@ -12,6 +12,8 @@ from kproxy_nat.errors import Code, LazyLocation, Problem, Severity
 from kproxy_nat.model.base import ObjectMeta, Sourced
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.endpoints import (
+    ENDPOINTS_CONTROLLER,
+    ENDPOINTS_MANAGED_BY_LABEL,
     LEADER_ANNOTATION,
     MANAGED_BY_LABEL,
     MIRRORING_CONTROLLER,
@@ -25,6 +27,7 @@ from kproxy_nat.model.endpoints import (
     EndpointSubset,
     SlicePort,
 )
+from kproxy_nat.model.service import Service
 from kproxy_nat.net.addresses import IpFamily, family_of, parse_address
 
 MAX_ADDRESSES_PER_SUBSET = 1000
@@ -55,12 +58,37 @@ def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], li
         if service is None:
             problems.append(_not_mirrored(source, "there is no Service of this name", "add the Service"))
         elif service.spec.selector:
-            if key not in with_slices:
-                hint = "add the EndpointSlices of the Service (kubectl get endpointslices -o yaml)"
+            is_derived = bool(cluster.pods or cluster.workloads) and _is_of_controller(source.value.metadata)
+            if key not in with_slices and not is_derived:
+                hint = (
+                    "Pods that the selector finds are used: add them, or the EndpointSlices "
+                    "(kubectl get endpointslices -o yaml), or remove the selector"
+                )
                 problems.append(_not_mirrored(source, "its Service has a selector", hint))
         else:
+            problems.extend(_without_rules(source, service))
             slices.extend(Sourced(made, source.origin) for made in _mirror(source.value))
     return slices, problems
+
+
+def _is_of_controller(meta: ObjectMeta) -> bool:
+    """Tell what a cluster wrote from what somebody typed."""
+    return meta.labels.get(ENDPOINTS_MANAGED_BY_LABEL) == ENDPOINTS_CONTROLLER
+
+
+def _without_rules(source: Sourced[Endpoints], service: Service) -> Iterator[Problem]:
+    """Warn of Endpoints that are copied, but of a Service that has no rules."""
+    kind = "headless" if service.is_headless else service.spec.type
+    if kind in ("headless", "ExternalName"):
+        meta = source.value.metadata
+        yield Problem(
+            Code.ENDPOINTS_WITHOUT_RULES,
+            f"its Service is {kind}, so no rule leads to these addresses",
+            Severity.WARNING,
+            LazyLocation(source.origin, ("metadata", "name")),
+            f"Endpoints {meta.namespace}/{meta.name}",
+            "only DNS uses them; for rules the Service needs a cluster IP",
+        )
 
 
 def _opts_out(meta: ObjectMeta) -> bool:

@@ -36,12 +36,12 @@ from kproxy_nat.controlplane.seats import (
     needs_address,
     pods_of,
 )
-from kproxy_nat.controlplane.workload_pods import PodDraft, drafts, makers
+from kproxy_nat.controlplane.workload_pods import Maker, PodDraft, drafts, makers
 from kproxy_nat.errors import Code, Origin, Problem, Severity
 from kproxy_nat.model.base import Sourced
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.node import Node
-from kproxy_nat.model.workloads import Pod, Workload
+from kproxy_nat.model.workloads import Pod
 from kproxy_nat.net.addresses import parse_address
 
 
@@ -87,14 +87,14 @@ def is_open(pod: Pod) -> bool:
 
 
 def _assume_nodes(
-    cluster: Cluster, makers_left: list[Sourced[Workload]], count: int, derivation: Derivation
+    cluster: Cluster, makers_left: list[Maker], count: int, derivation: Derivation
 ) -> list[Sourced[Node]]:
     """Return the Nodes of an input without any: complete ones if needed, and those that Pods name."""
     complete = assumed_nodes(count)
     names = {pod.value.spec.node_name for pod in cluster.pods if not pod.value.has_ended}
-    names |= {maker.value.spec.template.spec.node_name for maker in makers_left}
+    names |= {maker.workload.spec.template.spec.node_name for maker in makers_left}
     any_node = any(is_open(pod.value) and not pod.value.spec.node_name for pod in cluster.pods) or any(
-        maker.value.kind == "DaemonSet" or _is_free_to_go(maker.value) for maker in makers_left
+        maker.workload.kind == "DaemonSet" or _is_free_to_go(maker) for maker in makers_left
     )
     made = [node for node in complete if any_node or node.value.metadata.name in names]
     if made:
@@ -103,8 +103,8 @@ def _assume_nodes(
     return [*made, *(named_node(name) for name in names - known if name)]
 
 
-def _is_free_to_go(workload: Workload) -> bool:
-    return workload.spec.replicas > 0 and not workload.spec.template.spec.node_name
+def _is_free_to_go(maker: Maker) -> bool:
+    return maker.missing > 0 and not maker.workload.spec.template.spec.node_name
 
 
 def _takes_any(node: Sourced[Node]) -> bool:
@@ -171,14 +171,14 @@ class _Seating:
         elif room is not None:
             self._seat(asker, PodDraft(pod.metadata.name, room.name), 0)
 
-    def _seat_workload(self, asker: Asker, workload: Workload) -> None:
+    def _seat_workload(self, asker: Asker, maker: Maker) -> None:
         taken = self.names.setdefault(asker.namespace, set())
         start = stable_hash(asker.subject)
-        for number, draft in enumerate(drafts(workload, list(self.rooms.by_name), taken)):
+        for number, draft in enumerate(drafts(maker, list(self.rooms.by_name), taken)):
             if draft.node_name and draft.node_name not in self.rooms.by_name:
                 break
-            if not self._seat(asker, draft, start + number):
-                if draft.node_name and workload.kind == "DaemonSet":
+            if not self._seat(asker, draft, start + draft.ordinal):
+                if draft.node_name and maker.workload.kind == "DaemonSet":
                     continue
                 asker.missing = asker.wanted - number
                 break
@@ -214,7 +214,9 @@ def _is_bound(asker: Asker) -> bool:
     if asker.pod is not None:
         return bool(asker.pod.spec.node_name)
     maker = asker.maker
-    return maker is not None and (maker.kind == "DaemonSet" or bool(maker.spec.template.spec.node_name))
+    if maker is None:
+        return False
+    return maker.workload.kind == "DaemonSet" or bool(maker.workload.spec.template.spec.node_name)
 
 
 def _assign_addresses(askers: list[Asker]) -> None:
@@ -283,7 +285,7 @@ def _on_missing_nodes(askers: list[Asker], rooms: Rooms, pods: list[Sourced[Pod]
             meta = pod.value.metadata
             counts.setdefault(name, []).append((f"Pod {meta.namespace}/{meta.name}", pod.origin))
     for asker in askers:
-        name = asker.maker.spec.template.spec.node_name if asker.maker else ""
+        name = asker.maker.workload.spec.template.spec.node_name if asker.maker else ""
         if name and name not in rooms.by_name and asker.wanted:
             counts.setdefault(name, []).append((asker.subject, asker.origin))
     for name, found in sorted(counts.items()):

@@ -33,7 +33,7 @@ spec:
   ipFamilies: [IPv4]
   ipFamilyPolicy: SingleStack
   externalIPs: [192.0.2.7]
-  ports: [{name: web, port: 80, targetPort: http, nodePort: 31000, protocol: TCP, appProtocol: kubernetes.io/h2c}]
+  ports: [{name: web, port: 80, targetPort: http, nodePort: 31000, appProtocol: kubernetes.io/h2c}]
 status: {loadBalancer: {ingress: [{ip: 203.0.113.5}, {hostname: lb.example.com}]}}
 """
 
@@ -75,7 +75,8 @@ def test_addresses_of_load_balancers_are_cut_in_the_narrow_table(run: Run) -> No
 def test_headless_and_external_names(run: Run) -> None:
     text = (
         "apiVersion: v1\nkind: Service\nmetadata: {name: h}\nspec: {clusterIP: None}\n---\n"
-        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {type: ExternalName, externalName: a.example}\n"
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n"
+        "spec: {type: ExternalName, externalName: a.example}\n"
     )
     rows = shown(run, "services", "-", stdin=text)[1:]
     assert rows == [
