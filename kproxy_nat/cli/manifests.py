@@ -13,7 +13,7 @@ from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster, needs_pods
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
-from kproxy_nat.manifests.loader import Loaded, load_texts, no_workloads
+from kproxy_nat.manifests.loader import WORKLOAD_KINDS, Loaded, load_texts, no_workloads
 from kproxy_nat.manifests.sources import Reading, SourceText, read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
@@ -70,7 +70,8 @@ def load_cluster(
     loaded.problems.extend(_mode_problems(loaded.cluster, mode))
     loaded.cluster.slices.extend(mirrored)
     loaded.problems.extend(not_mirrored)
-    loaded.problems.extend(_without_cluster_ip(loaded.cluster))
+    if controlplane is None:
+        loaded.problems.extend(_without_cluster_ip(loaded.cluster))
     errors = [p for p in loaded.problems if p.severity is Severity.ERROR]
     if any(not exclude_errors or _cannot_be_left_out(problem) for problem in errors):
         raise InvalidInputError(*loaded.problems)
@@ -87,7 +88,12 @@ def load_cluster(
 
 def _complete(loaded: Loaded, options: ControlPlaneOptions) -> list[Assumption]:
     derivation = complete_cluster(loaded.cluster, options)
-    loaded.problems.extend(derivation.problems)
+    broken = any(problem.subject.partition(" ")[0] in WORKLOAD_KINDS for problem in loaded.problems)
+    loaded.problems.extend(
+        problem
+        for problem in derivation.problems
+        if not (broken and problem.code is Code.SELECTOR_WITHOUT_PODS)  # its Pods may be the broken ones
+    )
     return derivation.assumptions
 
 

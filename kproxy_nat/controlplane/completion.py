@@ -49,7 +49,7 @@ def needs_pods(cluster: Cluster) -> bool:
 
 
 def complete_cluster(cluster: Cluster, options: ControlPlaneOptions) -> Derivation:
-    """Fill in what the manifests leave open; what they say stands.
+    """Fill in what the manifests leave open; what they say stands. Services with errors are taken out.
 
     Pods are made, and Nodes assumed, only where a Service with a selector has no EndpointSlice. An input
     without any Pod, and without anything that makes Pods, was not meant to have them: there, only Services
@@ -61,6 +61,8 @@ def complete_cluster(cluster: Cluster, options: ControlPlaneOptions) -> Derivati
     cluster.services, allocated = complete_services(given, options.allocation)
     allocated.problems = _graded(allocated.problems, given, typed, options.stated)
     allocated.problems.extend(_not_admitted(given, typed))
+    refused = {problem.subject for problem in allocated.problems if problem.severity is Severity.ERROR}
+    cluster.services = [source for source in cluster.services if subject_of(source.value) not in refused]
     waiting = [
         source
         for source in services_without_slices(cluster.services, cluster.slices)

@@ -205,3 +205,12 @@ class TestServicesThatLeaveNothingOpen:
         )
         result = run(*AUTO, stdin=stored)
         assert (result.err, result.out) == ("", run(*OFF, stdin=stored).out)
+
+
+def test_services_that_are_refused_can_be_left_out(run: Run) -> None:
+    text = f"{TUTORIAL}---\n{SERVICE.replace('name: datarc,', 'name: other, labels: {},')}"
+    assert run(*AUTO, stdin=text).status == 3
+    result = run(*AUTO, "--on-error", "exclude", stdin=text)
+    assert result.status == 0
+    assert "datarc/other" not in result.out
+    assert result.out == run(*AUTO, stdin=TUTORIAL).out
