@@ -156,9 +156,25 @@ def test_fields_that_no_rule_depends_on_are_kept(run: Run) -> None:
     assert ingress == [{"ip": "203.0.113.5", "ipMode": "VIP"}, {"hostname": "lb.example.com"}]
 
 
-@pytest.mark.parametrize(
-    "text", ["y", "n", "yes", "0x1f", "1e3", "010", "1_000", "null", "", "a: b", "- x", "1:30"]
-)
+def test_defaults_that_depend_on_other_fields(run: Run) -> None:
+    head = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"
+    affine = f"{head}spec: {{sessionAffinity: ClientIP, ports: [{{port: 80}}]}}\n"
+    (one,) = documents(run("services", "-", "-o", "yaml", stdin=affine).out)
+    assert one["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    assert "externalTrafficPolicy" not in one["spec"]
+    named = f"{head}spec: {{type: ExternalName, externalName: a.example}}\n"
+    (one,) = documents(run("services", "-", "-o", "yaml", stdin=named).out)
+    assert one["spec"] == {"type": "ExternalName", "externalName": "a.example", "sessionAffinity": "None"}
+
+
+def test_derived_slices_make_up_no_identities(run: Run) -> None:
+    """An owner needs a uid, and a time of change is a cluster's own."""
+    (one,) = documents(run("endpoints", str(STEP), "-o", "yaml").out)
+    assert set(one["metadata"]) == {"name", "namespace", "labels"}
+    assert one["metadata"]["name"].startswith("datarc-")
+
+
+@pytest.mark.parametrize("text", [*"y n yes 0x1f 1e3 010 1_000 null 1:30".split(), "", "a: b", "- x"])
 def test_texts_stay_texts(text: str, run: Run) -> None:
     labels = json.dumps({"value": text})
     out = run("services", "-", "-o", "yaml", stdin=BALANCER.replace("{a: b, c: d}", labels)).out
