@@ -9,7 +9,12 @@ import click
 
 from kproxy_nat.cli.options import CidrType, CommaList, flatten
 from kproxy_nat.controlplane.allocation import AllocationOptions
-from kproxy_nat.controlplane.completion import NODE_PORT_RANGE, SERVICE_CIDR, ControlPlaneOptions
+from kproxy_nat.controlplane.completion import (
+    ASSUME_NODES,
+    NODE_PORT_RANGE,
+    SERVICE_CIDR,
+    ControlPlaneOptions,
+)
 from kproxy_nat.controlplane.node_networks import MAX_ASSUMED_NODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +71,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--assume-nodes",
         type=click.IntRange(1, MAX_ASSUMED_NODES),
-        help="How many Nodes to assume for Pods where the input has none. Default: 2.",
+        help="How many Nodes to assume for Pods where the input has none. Default: 2, and more where Pods "
+        "find no room.",
     ),
 ]
 
@@ -83,7 +89,7 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
         SERVICE_CIDR: service_cidrs,
         NODE_PORT_RANGE: params["node_port_range"],
         "--load-balancer-pool": pools,
-        "--assume-nodes": params["assume_nodes"],
+        ASSUME_NODES: params["assume_nodes"],
     }
     if params["controlplane"] == "off":
         for option, value in given.items():
@@ -96,6 +102,6 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
         params["node_port_range"] or defaults.node_port_range,
         tuple(pools),
     )
-    stated = frozenset(option for option in (SERVICE_CIDR, NODE_PORT_RANGE) if given[option])
+    stated = frozenset(option for option in (SERVICE_CIDR, NODE_PORT_RANGE, ASSUME_NODES) if given[option])
     assume_nodes = params["assume_nodes"] or ControlPlaneOptions().assume_nodes
     return ControlPlaneOptions(allocation, assume_nodes, stated)

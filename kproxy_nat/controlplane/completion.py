@@ -23,6 +23,7 @@ from kproxy_nat.model.service import Service
 
 SERVICE_CIDR = "--service-cidr"
 NODE_PORT_RANGE = "--node-port-range"
+ASSUME_NODES = "--assume-nodes"
 _RANGES = {
     Code.ADDRESS_OUT_OF_RANGE: SERVICE_CIDR,
     Code.NODE_PORT_OUT_OF_RANGE: NODE_PORT_RANGE,
@@ -35,7 +36,8 @@ _TAKEN = (Code.ADDRESS_TAKEN, Code.NODE_PORT_TAKEN)
 class ControlPlaneOptions:
     """The ranges of the cluster, and how many Nodes to assume where the input has none.
 
-    ``stated`` names the ranges that somebody gave: what lies outside of those is an error for certain.
+    ``stated`` names the options that somebody gave: what lies outside of such a range is an error for
+    certain, and such a number of Nodes is not exceeded.
     """
 
     allocation: AllocationOptions = field(default_factory=AllocationOptions)
@@ -70,7 +72,9 @@ def complete_cluster(cluster: Cluster, options: ControlPlaneOptions) -> Derivati
     ]
     if not waiting:
         return allocated
-    cluster.pods, cluster.nodes, placed = make_pods(cluster, options.assume_nodes)
+    cluster.pods, cluster.nodes, placed = make_pods(
+        cluster, options.assume_nodes, more_nodes=ASSUME_NODES not in options.stated
+    )
     slices, derived = derive_slices(waiting, cluster.pods, cluster.nodes, cluster.slices)
     cluster.slices = [*cluster.slices, *slices]
     parts = (allocated, placed, derived)

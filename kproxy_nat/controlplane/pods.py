@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 
 from kproxy_nat.controlplane.assumptions import Assumption, Derivation
 from kproxy_nat.controlplane.node_networks import (
+    ASSUMED_NODE_ROOM,
+    MAX_ASSUMED_NODES,
     AssumedOrigin,
     NodeRoom,
     Rooms,
@@ -46,18 +48,22 @@ from kproxy_nat.net.addresses import parse_address
 
 
 def make_pods(
-    cluster: Cluster, assume_nodes: int
+    cluster: Cluster, assume_nodes: int, *, more_nodes: bool = False
 ) -> tuple[list[Sourced[Pod]], list[Sourced[Node]], Derivation]:
     """Return all Pods, by namespace and name, and all Nodes, by name, with what was assumed for them.
 
-    ``assume_nodes`` Nodes are made where the input has none and there are Pods to be put on them.
+    ``assume_nodes`` Nodes are made where the input has none and there are Pods to be put on them. With
+    ``more_nodes`` there are further ones for those that find no room on these.
 
     Raises:
         ValueError: ``assume_nodes`` is not between 1 and 254.
     """
     derivation = Derivation()
     makers_left = makers(cluster.workloads, cluster.pods)
-    nodes = cluster.nodes or _assume_nodes(cluster, makers_left, assume_nodes, derivation)
+    needed = _nodes_needed(cluster, makers_left) if more_nodes else 0
+    count = max(assume_nodes, min(needed, MAX_ASSUMED_NODES))
+    nodes = cluster.nodes or _assume_nodes(cluster, makers_left, count, derivation)
+    regular = {node.value.metadata.name for node in assumed_nodes(assume_nodes)}
     nodes = sorted(nodes, key=lambda node: node.value.metadata.name)
     rooms = node_rooms([node.value for node in nodes])
     _hold_addresses(rooms, cluster.pods)
@@ -66,7 +72,11 @@ def make_pods(
         *(asker_of_pod(pod) for pod in cluster.pods if is_open(pod.value)),
         *(asker_of_workload(maker, len(rooms.all)) for maker in makers_left),
     ]
-    _Seating(rooms, spread, cluster.pods).seat_all(askers)
+    overflow: list[NodeRoom] = []
+    if count > assume_nodes and not cluster.nodes:
+        overflow = sorted((room for room in spread if room.name not in regular), key=lambda r: len(r.name))
+        spread = [room for room in spread if room.name in regular]
+    _Seating(rooms, spread, overflow, cluster.pods).seat_all(askers)
     _assign_addresses(askers)
     pods = [pod for pod in cluster.pods if not is_open(pod.value)]
     for asker in askers:
@@ -101,6 +111,19 @@ def _assume_nodes(
         derivation.assumptions.append(_nodes_assumption(made))
     known = {node.value.metadata.name for node in complete}
     return [*made, *(named_node(name) for name in names - known if name)]
+
+
+def _nodes_needed(cluster: Cluster, makers_left: list[Maker]) -> int:
+    """Return how many assumed Nodes have room for all Pods that may go anywhere."""
+    free = sum(is_open(pod.value) and not pod.value.spec.node_name for pod in cluster.pods)
+    daemons = 0
+    for maker in makers_left:
+        spec = maker.workload.spec.template.spec
+        if maker.workload.kind == "DaemonSet":
+            daemons += 1
+        elif not spec.host_network and not spec.node_name:
+            free += maker.missing
+    return -(-free // max(ASSUMED_NODE_ROOM - daemons, 1))
 
 
 def _is_free_to_go(maker: Maker) -> bool:
@@ -140,9 +163,12 @@ def _hold_addresses(rooms: Rooms, pods: Iterable[Sourced[Pod]]) -> None:
 class _Seating:
     """Puts Pods on Nodes."""
 
-    def __init__(self, rooms: Rooms, spread: list[NodeRoom], pods: Iterable[Sourced[Pod]]) -> None:
+    def __init__(
+        self, rooms: Rooms, spread: list[NodeRoom], overflow: list[NodeRoom], pods: Iterable[Sourced[Pod]]
+    ) -> None:
         self.rooms = rooms
         self.spread = spread
+        self.overflow = overflow
         self.spread_names = {room.name for room in spread}
         self.left = sum(room.room for room in spread)
         self.names: dict[str, set[str]] = {}
@@ -202,7 +228,7 @@ class _Seating:
             room = self.rooms.by_name[draft.node_name]
             return room if room.room or not addressed else None
         if addressed and not self.left:
-            return None
+            return next((room for room in self.overflow if room.room), None)
         for step in range(len(self.spread)):
             room = self.spread[(place + step) % len(self.spread)]
             if room.room or not addressed:

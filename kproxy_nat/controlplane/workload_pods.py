@@ -145,7 +145,9 @@ def drafts(maker: Maker, node_names: Sequence[str], taken: set[str]) -> Iterator
                 yield PodDraft(f"{name}-{index}", wanted_node, index)
     else:
         places = range(workload.spec.replicas)
-        free = (index for index in places if generated_name(name, f"{key}/{index}") not in present)
+        free: Iterable[int] = places
+        if present:
+            free = (index for index in places if generated_name(name, f"{key}/{index}") not in present)
         for index in itertools.islice(free, maker.missing):
             yield PodDraft(generated_name(name, f"{key}/{index}", taken), wanted_node, index)
 

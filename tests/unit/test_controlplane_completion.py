@@ -94,3 +94,20 @@ def test_refused_services_are_taken_out() -> None:
     )
     assert [source.value.metadata.name for source in cluster.services] == ["a"]
     assert Code.ADDRESS_OUT_OF_RANGE in {problem.code for problem in derivation.problems}
+
+
+def test_nodes_are_added_for_pods_without_room_and_move_no_other() -> None:
+    few, _ = completed(open_service(), workload(replicas=20))
+    many, derivation = completed(open_service(), workload(replicas=20), workload(name="x", replicas=1000))
+    assert (len(few.nodes), len(many.nodes)) == (2, 5)
+    assert derivation.problems == []
+    assert len({ip for source in many.pods for ip in source.value.ips}) == 2 * 1020
+    now = {source.value.metadata.name: source.value.spec.node_name for source in many.pods}
+    assert all(now[s.value.metadata.name] == s.value.spec.node_name for s in few.pods)
+
+
+def test_a_number_of_nodes_that_is_given_is_not_exceeded() -> None:
+    options = ControlPlaneOptions(assume_nodes=1, stated=frozenset(["--assume-nodes"]))
+    cluster, derivation = completed(open_service(), workload(replicas=300), options=options)
+    assert len(cluster.nodes) == 1
+    assert [problem.code for problem in derivation.problems] == [Code.TOO_MANY_PODS]
