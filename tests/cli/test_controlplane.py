@@ -88,6 +88,14 @@ def test_another_node_can_be_chosen_among_the_assumed(run: Run) -> None:
     assert run(*AUTO, stdin=local).out == first
 
 
+def test_a_node_that_is_not_among_the_assumed_has_no_pods(run: Run) -> None:
+    local = TUTORIAL.replace("type: NodePort", "type: NodePort\n  internalTrafficPolicy: Local")
+    result = run(*AUTO, "--node", "worker1", stdin=local)
+    assert result.status == 0
+    assert "no Pod is on worker1: they are on node-1, node-2" in result.err
+    assert "has no local endpoints" in result.out
+
+
 @pytest.mark.parametrize(
     "option",
     [
