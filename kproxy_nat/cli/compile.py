@@ -51,8 +51,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """Compile manifests to the rules that kube-proxy would write on one node.
 
     A SOURCE is a file, a directory or '-' (standard input) with Kubernetes YAML or JSON as kubectl prints it:
-    Services, EndpointSlices, Endpoints, Nodes, a KubeProxyConfiguration. Other kinds are passed over and
-    counted.
+    Services, EndpointSlices, Endpoints, Nodes, a KubeProxyConfiguration. What these leave open and a cluster
+    would fill in (cluster IPs, node ports, endpoints from Pods and workloads) is assumed and listed. Other
+    kinds are passed over and counted.
 
     \b
     Examples:

@@ -9,7 +9,12 @@ import click
 
 from kproxy_nat.cli.options import CidrType, CommaList, flatten
 from kproxy_nat.controlplane.allocation import AllocationOptions
-from kproxy_nat.controlplane.completion import ControlPlaneOptions
+from kproxy_nat.controlplane.completion import (
+    ASSUME_NODES,
+    NODE_PORT_RANGE,
+    SERVICE_CIDR,
+    ControlPlaneOptions,
+)
 from kproxy_nat.controlplane.node_networks import MAX_ASSUMED_NODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,9 +46,10 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--controlplane",
         type=click.Choice(["auto", "off"]),
-        default="off",
+        default="auto",
         show_default=True,
-        help="auto: assume addresses, Pods and slices where the manifests leave them open, and say so.",
+        help="auto: assume addresses, Pods and slices where the manifests leave them open, and say so. "
+        "off: take manifests as they are.",
     ),
     click.option(
         "--service-cidr",
@@ -66,7 +72,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--assume-nodes",
         type=click.IntRange(1, MAX_ASSUMED_NODES),
-        help="How many Nodes to assume for Pods where the input has none. Default: 2.",
+        help="How many Nodes to assume for Pods where the input has none. Default: 2, and more where Pods "
+        "find no room.",
     ),
 ]
 
@@ -80,14 +87,15 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
     service_cidrs = flatten(params["service_cidrs"])
     pools = flatten(params["load_balancer_pools"])
     given = {
-        "--node-port-range": params["node_port_range"],
+        SERVICE_CIDR: service_cidrs,
+        NODE_PORT_RANGE: params["node_port_range"],
         "--load-balancer-pool": pools,
-        "--assume-nodes": params["assume_nodes"],
+        ASSUME_NODES: params["assume_nodes"],
     }
     if params["controlplane"] == "off":
         for option, value in given.items():
-            if value:
-                raise click.BadParameter("it goes with --controlplane auto", param_hint=f"'{option}'")
+            if value and option != SERVICE_CIDR:  # Rules of nftables mode name it, too.
+                raise click.BadParameter("it does not go with --controlplane off", param_hint=f"'{option}'")
         return None
     defaults = AllocationOptions()
     allocation = AllocationOptions(
@@ -95,4 +103,6 @@ def controlplane_from(params: dict[str, Any]) -> ControlPlaneOptions | None:
         params["node_port_range"] or defaults.node_port_range,
         tuple(pools),
     )
-    return ControlPlaneOptions(allocation, params["assume_nodes"] or ControlPlaneOptions().assume_nodes)
+    stated = frozenset(option for option in (SERVICE_CIDR, NODE_PORT_RANGE, ASSUME_NODES) if given[option])
+    assume_nodes = params["assume_nodes"] or ControlPlaneOptions().assume_nodes
+    return ControlPlaneOptions(allocation, assume_nodes, stated)

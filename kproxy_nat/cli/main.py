@@ -16,6 +16,9 @@ from kproxy_nat.errors import KproxyNatError
 
 COMMANDS = {
     "compile": ("kproxy_nat.cli.compile", "Compile manifests to the rules that kube-proxy would write."),
+    "services": ("kproxy_nat.cli.services", "Show Services with the addresses a cluster would give them."),
+    "endpoints": ("kproxy_nat.cli.endpoints", "Show the EndpointSlices that a cluster would derive."),
+    "nodes": ("kproxy_nat.cli.nodes", "Show the Nodes, given or assumed."),
     "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
     "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
     "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster
+from kproxy_nat.controlplane.completion import ControlPlaneOptions, complete_cluster, needs_pods
 from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, InvalidInputError, LazyLocation, Location, Problem, Severity
-from kproxy_nat.manifests.loader import Loaded, load_texts
+from kproxy_nat.manifests.loader import WORKLOAD_KINDS, Loaded, load_texts, no_workloads
 from kproxy_nat.manifests.sources import Reading, SourceText, read_sources
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.service import Service
@@ -60,19 +60,19 @@ def load_cluster(
     Raises:
         InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
     """
-    workloads = controlplane is not None
     reading = _read(sources, recursive=recursive, max_bytes=max_bytes)
-    loaded = _load(reading, strict=strict, workloads=workloads)
+    loaded = _load(reading, strict=strict, needs_workloads=needs_pods if controlplane else no_workloads)
+    mirrored, not_mirrored = mirror_endpoints(loaded.cluster)
     assumptions = _complete(loaded, controlplane) if controlplane else []
     if config is not None:
         configuration = _read([config], recursive=False, max_bytes=max_bytes)
         _replace_config(loaded, config, configuration)
         reading.texts.extend(configuration.texts)
     loaded.problems.extend(_mode_problems(loaded.cluster, mode))
-    slices, not_mirrored = mirror_endpoints(loaded.cluster)
-    loaded.cluster.slices.extend(slices)
+    loaded.cluster.slices.extend(mirrored)
     loaded.problems.extend(not_mirrored)
-    loaded.problems.extend(_without_cluster_ip(loaded.cluster))
+    if controlplane is None:
+        loaded.problems.extend(_without_cluster_ip(loaded.cluster))
     errors = [p for p in loaded.problems if p.severity is Severity.ERROR]
     if any(not exclude_errors or _cannot_be_left_out(problem) for problem in errors):
         raise InvalidInputError(*loaded.problems)
@@ -89,7 +89,12 @@ def load_cluster(
 
 def _complete(loaded: Loaded, options: ControlPlaneOptions) -> list[Assumption]:
     derivation = complete_cluster(loaded.cluster, options)
-    loaded.problems.extend(derivation.problems)
+    broken = any(problem.subject.partition(" ")[0] in WORKLOAD_KINDS for problem in loaded.problems)
+    loaded.problems.extend(
+        problem
+        for problem in derivation.problems
+        if not (broken and problem.code is Code.SELECTOR_WITHOUT_PODS)  # its Pods may be the broken ones
+    )
     return derivation.assumptions
 
 
@@ -109,8 +114,10 @@ def _read(sources: Sequence[str], *, recursive: bool, max_bytes: int) -> Reading
     return read_sources(sources, _standard_input(), recursive=recursive, max_bytes=max_bytes)
 
 
-def _load(reading: Reading, *, strict: bool, workloads: bool = False) -> Loaded:
-    loaded = load_texts(reading.texts, strict=strict, workloads=workloads)
+def _load(
+    reading: Reading, *, strict: bool, needs_workloads: Callable[[Cluster], bool] = no_workloads
+) -> Loaded:
+    loaded = load_texts(reading.texts, strict=strict, needs_workloads=needs_workloads)
     loaded.problems[:0] = reading.problems
     return loaded
 
@@ -156,7 +163,7 @@ def _without_cluster_ip(cluster: Cluster) -> list[Problem]:
             Severity.WARNING,
             LazyLocation(service.origin, ("spec",)),
             f"Service {service.value.metadata.namespace}/{service.value.metadata.name}",
-            "a cluster allocates one: write it in the manifest, or let --controlplane auto assume one",
+            "a cluster allocates one: write it in the manifest, or leave --controlplane off away",
         )
         for service in cluster.services
         if _lacks_cluster_ip(service.value)

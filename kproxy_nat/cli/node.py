@@ -15,7 +15,7 @@ from kproxy_nat.cli.manifests import load_cluster
 from kproxy_nat.cli.options import overrides_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.controlplane.node_networks import AssumedOrigin
+from kproxy_nat.controlplane.node_networks import AssumedOrigin, named_node
 from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, SourceText
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
@@ -102,8 +102,6 @@ def load_node(
         raise click.BadParameter("standard input can be read once", param_hint="'--config'")
     controlplane = controlplane_from(params)
     overrides = complete(overrides_from(params))
-    if controlplane is not None:
-        overrides = replace(overrides, service_cidrs=controlplane.allocation.service_cidrs)
     loaded = load_cluster(
         params["sources"],
         reporter,
@@ -130,9 +128,16 @@ def load_node(
 
 
 def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:
-    """Take the first of the Nodes where all are assumed: nobody could have named one."""
+    """Take the first of the Nodes where all are assumed: nobody could have named one.
+
+    Another one that somebody names all the same is a Node without Pods.
+    """
     assumed = [node.value.metadata.name for node in cluster.nodes if isinstance(node.origin, AssumedOrigin)]
-    if overrides.node_name or not assumed or len(assumed) < len(cluster.nodes):
+    if not assumed or len(assumed) < len(cluster.nodes) or overrides.node_name in assumed:
+        return overrides
+    if overrides.node_name:
+        cluster.nodes.append(named_node(overrides.node_name))
+        reporter.note(f"no Pod is on {overrides.node_name}: they are on {', '.join(assumed)}")
         return overrides
     reporter.note(f"rules are the view of {assumed[0]}, the first assumed Node; --node chooses another")
     return replace(overrides, node_name=assumed[0])

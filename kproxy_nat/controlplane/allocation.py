@@ -2,7 +2,7 @@
 
 The order in which values are found decides who gets them, and is this:
 
-1. What Services from a cluster hold (those with families and cluster IPs) is taken as it is.
+1. What Services from a cluster hold (those with families and all their cluster IPs) is taken as it is.
 2. What other Services ask for explicitly, by namespace and name. A value that somebody has, or that lies
    outside of the ranges, is a problem.
 3. What is left open, by namespace and name, as ``pools`` tells: the usual value of each is a function of
@@ -13,7 +13,7 @@ A Service with an error comes back as it was, as if the API server had refused i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -51,7 +51,7 @@ from kproxy_nat.controlplane.pools import (
 from kproxy_nat.errors import Code, FieldPath, Location, Problem, Severity
 from kproxy_nat.model.base import Sourced
 from kproxy_nat.model.finding import Finding
-from kproxy_nat.model.service import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec
+from kproxy_nat.model.service import HEADLESS, LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec
 from kproxy_nat.net.addresses import Cidr, IpFamily, address_value, family_of, parse_address, prefix_length
 
 SHORTEST_IPV6_PREFIX = 64
@@ -112,17 +112,19 @@ def complete_services(
 ) -> tuple[list[Sourced[Service]], Derivation]:
     """Return ``services`` as a cluster of these ranges would store them, in their order.
 
-    Headless and ExternalName Services, complete ones and those with errors come back as they are. Every
-    value that was chosen is an assumption; assumptions and problems are sorted by namespace and name.
+    ExternalName Services, those from a cluster and those with errors come back as they are. Every value that
+    was chosen is an assumption; assumptions and problems are sorted by namespace and name.
     """
     option_problems = check_options(options)
     if option_problems:
         return list(services), Derivation(problems=option_problems)
+    if all(_is_settled(sourced.value, options) for sourced in services):
+        return list(services), Derivation()
     configured = configured_families(options.service_cidrs)
     drafts = {
         position: _draft(sourced, configured)
         for position, sourced in enumerate(services)
-        if sourced.value.spec.type != "ExternalName" and not is_headless(sourced.value.spec)
+        if sourced.value.spec.type != "ExternalName"
     }
     in_order = sorted(drafts.values(), key=lambda draft: draft.order)
     pools = _make_pools(options)
@@ -169,18 +171,39 @@ def _option_faults(options: AllocationOptions) -> Iterator[tuple[str, str, str]]
 
 def _draft(sourced: Sourced[Service], configured: Sequence[IpFamily]) -> Draft:
     spec = sourced.value.spec
-    is_stored = _is_stored(spec)
-    draft = Draft(sourced, resolve_families(spec, () if is_stored else configured), is_stored)
-    if not is_stored:
+    stored = is_stored(sourced.value)
+    draft = Draft(sourced, resolve_families(spec, () if stored else configured), stored)
+    if not stored and not is_headless(spec):
         for finding in check_families(spec, configured):
             draft.report(finding)
     return draft
 
 
-def _is_stored(spec: ServiceSpec) -> bool:
-    """Tell whether a cluster filled in the addresses: what is typed by hand hardly ever has all of these."""
-    families = len(spec.ip_families)
-    return bool(spec.cluster_ip and spec.ip_family_policy and families) and len(spec.cluster_ips) == families
+def is_stored(service: Service) -> bool:
+    """Tell whether a cluster filled in the addresses: what is typed by hand hardly ever has all of these.
+
+    Only a cluster writes ``status``, so a load balancer's address is as good a sign as all of the fields.
+    """
+    spec = service.spec
+    if is_headless(spec):
+        return bool(spec.cluster_ips and spec.ip_families)
+    if not spec.cluster_ip:
+        return False
+    complete = bool(spec.ip_families) and len(spec.cluster_ips) == len(spec.ip_families)
+    return complete or bool(service.status.load_balancer.ingress)
+
+
+def _is_settled(service: Service, options: AllocationOptions) -> bool:
+    """Tell, quickly, a Service from a cluster, to which not even a load balancer's address can be added."""
+    return not options.load_balancer_pool and is_stored(service)
+
+
+def leaves_open(source: Sourced[Service], options: AllocationOptions) -> bool:
+    """Tell whether a Service asks for any value out of a cluster's ranges."""
+    if source.value.spec.type == "ExternalName" or _is_settled(source.value, options):
+        return False
+    configured = configured_families(options.service_cidrs)
+    return bool(_requests(_draft(source, configured), configured_families(options.load_balancer_pool)))
 
 
 def _make_pools(options: AllocationOptions) -> Pools:
@@ -258,13 +281,19 @@ def _find_open(drafts: Iterable[Draft], pools: Pools) -> None:
     for draft in drafts:
         if draft.is_refused:
             continue
-        draft.requests = list(open_values(draft.sourced.value, draft.families.families, balancer_families))
+        draft.requests = _requests(draft, balancer_families)
         if balancer_families and _lacks_ingress(draft):
             families = " or ".join(draft.families.families)
             message = f"the load balancer pool has no {families} address, so it gets none"
             hint = "give --load-balancer-pool a network of that family"
             path = ("spec", "type")
             draft.report(Finding(Code.FAMILY_UNAVAILABLE, path, message, hint, Severity.WARNING))
+
+
+def _requests(draft: Draft, balancer_families: Collection[IpFamily | None]) -> list[Request]:
+    """Return what a Service leaves open; for one from a cluster at most the load balancer's address."""
+    wanted = open_values(draft.sourced.value, draft.families.families, balancer_families)
+    return [request for request in wanted if not draft.is_stored or request.what == LOAD_BALANCER_IP]
 
 
 def _lacks_ingress(draft: Draft) -> bool:
@@ -335,6 +364,8 @@ def _completed(draft: Draft) -> Sourced[Service]:
 
 def _completed_spec(draft: Draft) -> ServiceSpec:
     spec = draft.spec
+    if draft.is_stored:
+        return spec
     texts = list(spec.cluster_ips) or ([spec.cluster_ip] if spec.cluster_ip else [])
     node_ports = shared_node_ports(spec)
     health_check = spec.health_check_node_port
@@ -346,6 +377,8 @@ def _completed_spec(draft: Draft) -> ServiceSpec:
             node_ports[request.port] = value
         elif request.what == HEALTH_CHECK_NODE_PORT:
             health_check = value
+    if is_headless(spec):
+        texts = [HEADLESS]
     ports = [
         port if port.node_port else msgspec.structs.replace(port, node_port=node_ports.get(port.port, 0))
         for port in spec.ports

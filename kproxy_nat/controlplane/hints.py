@@ -16,7 +16,7 @@ from decimal import ROUND_CEILING, Decimal
 
 import msgspec
 
-from kproxy_nat.model.endpoints import EndpointHints, ForNode, ForZone, PodEndpoint
+from kproxy_nat.model.endpoints import DerivedEndpoint, EndpointHints, ForNode, ForZone
 from kproxy_nat.model.node import Node
 from kproxy_nat.model.service import Service
 from kproxy_nat.model.workloads import READY
@@ -43,7 +43,9 @@ Ratios = Mapping[str, float]
 """The share of the cluster's CPUs that each zone has."""
 
 
-def add_hints(service: Service, endpoints: Sequence[PodEndpoint], ratios: Ratios) -> list[PodEndpoint]:
+def add_hints(
+    service: Service, endpoints: Sequence[DerivedEndpoint], ratios: Ratios
+) -> list[DerivedEndpoint]:
     """Return the endpoints of one address type of a Service, with the hints that they get.
 
     ``ratios`` is what :func:`zone_ratios` returns.
@@ -63,7 +65,7 @@ def is_proportional(service: Service) -> bool:
     return mode in ("Auto", "auto")
 
 
-def _hint_own(endpoint: PodEndpoint, *, node: bool) -> PodEndpoint:
+def _hint_own(endpoint: DerivedEndpoint, *, node: bool) -> DerivedEndpoint:
     if not endpoint.conditions.ready:
         return endpoint
     zones = [ForZone(endpoint.zone)] if endpoint.zone else None
@@ -113,7 +115,7 @@ def milli_cpus(node: Node) -> int:
     return max(int(value.to_integral_value(ROUND_CEILING)), 0)
 
 
-def _proportional(endpoints: Sequence[PodEndpoint], ratios: Ratios) -> list[PodEndpoint]:
+def _proportional(endpoints: Sequence[DerivedEndpoint], ratios: Ratios) -> list[DerivedEndpoint]:
     ready = [position for position, endpoint in enumerate(endpoints) if endpoint.conditions.ready]
     desired = _desired(len(ready), ratios)
     zones = [endpoints[position].zone for position in ready]

@@ -12,22 +12,31 @@ from kproxy_nat.errors import Code, LazyLocation, Problem, Severity
 from kproxy_nat.model.base import ObjectMeta, Sourced
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.endpoints import (
+    ENDPOINTS_CONTROLLER,
+    ENDPOINTS_MANAGED_BY_LABEL,
     LEADER_ANNOTATION,
     MANAGED_BY_LABEL,
     MIRRORING_CONTROLLER,
     SERVICE_NAME_LABEL,
     SKIP_MIRROR_LABEL,
+    DerivedEndpoint,
     EndpointAddress,
     EndpointConditions,
     Endpoints,
     EndpointSlice,
     EndpointSubset,
-    SliceEndpoint,
     SlicePort,
 )
+from kproxy_nat.model.service import Service
 from kproxy_nat.net.addresses import IpFamily, family_of, parse_address
 
 MAX_ADDRESSES_PER_SUBSET = 1000
+
+_OWN_ANNOTATIONS = (
+    "endpoints.kubernetes.io/last-change-trigger-time",
+    "kubectl.kubernetes.io/last-applied-configuration",
+)
+"""What is told of the Endpoints object itself, and not copied."""
 
 
 def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], list[Problem]]:
@@ -49,12 +58,37 @@ def mirror_endpoints(cluster: Cluster) -> tuple[list[Sourced[EndpointSlice]], li
         if service is None:
             problems.append(_not_mirrored(source, "there is no Service of this name", "add the Service"))
         elif service.spec.selector:
-            if key not in with_slices:
-                hint = "add the EndpointSlices of the Service (kubectl get endpointslices -o yaml)"
+            is_derived = bool(cluster.pods or cluster.workloads) and _is_of_controller(source.value.metadata)
+            if key not in with_slices and not is_derived:
+                hint = (
+                    "Pods that the selector finds are used: add them, or the EndpointSlices "
+                    "(kubectl get endpointslices -o yaml), or remove the selector"
+                )
                 problems.append(_not_mirrored(source, "its Service has a selector", hint))
         else:
+            problems.extend(_without_rules(source, service))
             slices.extend(Sourced(made, source.origin) for made in _mirror(source.value))
     return slices, problems
+
+
+def _is_of_controller(meta: ObjectMeta) -> bool:
+    """Tell what a cluster wrote from what somebody typed."""
+    return meta.labels.get(ENDPOINTS_MANAGED_BY_LABEL) == ENDPOINTS_CONTROLLER
+
+
+def _without_rules(source: Sourced[Endpoints], service: Service) -> Iterator[Problem]:
+    """Warn of Endpoints that are copied, but of a Service that has no rules."""
+    kind = "headless" if service.is_headless else service.spec.type
+    if kind in ("headless", "ExternalName"):
+        meta = source.value.metadata
+        yield Problem(
+            Code.ENDPOINTS_WITHOUT_RULES,
+            f"its Service is {kind}, so no rule leads to these addresses",
+            Severity.WARNING,
+            LazyLocation(source.origin, ("metadata", "name")),
+            f"Endpoints {meta.namespace}/{meta.name}",
+            "only DNS uses them; for rules the Service needs a cluster IP",
+        )
 
 
 def _opts_out(meta: ObjectMeta) -> bool:
@@ -77,25 +111,33 @@ def _mirror(endpoints: Endpoints) -> Iterator[EndpointSlice]:
     """Yield one slice for each subset and family."""
     meta = endpoints.metadata
     labels = {**meta.labels, SERVICE_NAME_LABEL: meta.name, MANAGED_BY_LABEL: MIRRORING_CONTROLLER}
+    annotations = {key: value for key, value in meta.annotations.items() if key not in _OWN_ANNOTATIONS}
     for position, subset in enumerate(endpoints.subsets or ()):
         ports = [
             SlicePort(port.name, port.port, port.protocol, port.app_protocol) for port in subset.ports or ()
         ]
         for family, mirrored in _by_family(subset).items():
             name = f"{meta.name}-{position}-{family.lower()}"
-            yield EndpointSlice(ObjectMeta(name, meta.namespace, labels), family, mirrored, ports)
+            mirror = ObjectMeta(name, meta.namespace, labels, annotations)
+            yield EndpointSlice(mirror, family, mirrored, ports)
 
 
-def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[SliceEndpoint]]:
+def _by_family(subset: EndpointSubset) -> dict[IpFamily, list[DerivedEndpoint]]:
     """Return the endpoints of a subset, those that are ready first, at most 1000 in all."""
-    by_family: dict[IpFamily, list[SliceEndpoint]] = {}
+    by_family: dict[IpFamily, list[DerivedEndpoint]] = {}
     all_addresses = [
         *_with_state(subset.addresses, ready=True),
         *_with_state(subset.not_ready_addresses, ready=False),
     ]
     for address, conditions in all_addresses[:MAX_ADDRESSES_PER_SUBSET]:
         canonical = parse_address(address.ip)
-        endpoint = SliceEndpoint([canonical], conditions, address.node_name)
+        endpoint = DerivedEndpoint(
+            [canonical],
+            conditions,
+            address.node_name,
+            hostname=address.hostname,
+            target_ref=address.target_ref,
+        )
         by_family.setdefault(family_of(canonical), []).append(endpoint)
     return by_family
 

@@ -29,6 +29,9 @@ from kproxy_nat.net.addresses import (
 )
 
 MAX_ASSUMED_NODES = 254
+ASSUMED_NODE_ROOM = 253
+"""How many Pods have room in the networks of an assumed Node: a /24 without its two ends and the bridge."""
+
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 _LAST_HOST_NUMBER = (1 << 24) - 1

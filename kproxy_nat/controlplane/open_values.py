@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from kproxy_nat.controlplane.families import given_cluster_ips
+from kproxy_nat.controlplane.families import given_cluster_ips, is_headless
 from kproxy_nat.controlplane.pools import address_of
 from kproxy_nat.errors import FieldPath
 from kproxy_nat.model.service import Service, ServiceSpec
@@ -55,8 +55,13 @@ class Request(NamedTuple):
 def open_values(
     service: Service, families: Sequence[IpFamily], balancer_families: Collection[IpFamily | None]
 ) -> Iterator[Request]:
-    """Yield what a Service of ``families`` leaves open, in the order in which it is listed."""
+    """Yield what a Service of ``families`` leaves open, in the order in which it is listed.
+
+    A headless one leaves nothing open: it may not be of a type that has node ports.
+    """
     spec = service.spec
+    if is_headless(spec):
+        return
     for family in families[len(given_cluster_ips(spec)) :]:
         yield Request(CLUSTER_IP, ("spec", "clusterIP"), family)
     if allocates_node_ports(spec):

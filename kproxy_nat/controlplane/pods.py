@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 
 from kproxy_nat.controlplane.assumptions import Assumption, Derivation
 from kproxy_nat.controlplane.node_networks import (
+    ASSUMED_NODE_ROOM,
+    MAX_ASSUMED_NODES,
     AssumedOrigin,
     NodeRoom,
     Rooms,
@@ -36,28 +38,32 @@ from kproxy_nat.controlplane.seats import (
     needs_address,
     pods_of,
 )
-from kproxy_nat.controlplane.workload_pods import PodDraft, drafts, makers
+from kproxy_nat.controlplane.workload_pods import Maker, PodDraft, drafts, makers
 from kproxy_nat.errors import Code, Origin, Problem, Severity
 from kproxy_nat.model.base import Sourced
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.model.node import Node
-from kproxy_nat.model.workloads import Pod, Workload
+from kproxy_nat.model.workloads import Pod
 from kproxy_nat.net.addresses import parse_address
 
 
 def make_pods(
-    cluster: Cluster, assume_nodes: int
+    cluster: Cluster, assume_nodes: int, *, more_nodes: bool = False
 ) -> tuple[list[Sourced[Pod]], list[Sourced[Node]], Derivation]:
     """Return all Pods, by namespace and name, and all Nodes, by name, with what was assumed for them.
 
-    ``assume_nodes`` Nodes are made where the input has none and there are Pods to be put on them.
+    ``assume_nodes`` Nodes are made where the input has none and there are Pods to be put on them. With
+    ``more_nodes`` there are further ones for those that find no room on these.
 
     Raises:
         ValueError: ``assume_nodes`` is not between 1 and 254.
     """
     derivation = Derivation()
     makers_left = makers(cluster.workloads, cluster.pods)
-    nodes = cluster.nodes or _assume_nodes(cluster, makers_left, assume_nodes, derivation)
+    needed = _nodes_needed(cluster, makers_left) if more_nodes else 0
+    count = max(assume_nodes, min(needed, MAX_ASSUMED_NODES))
+    nodes = cluster.nodes or _assume_nodes(cluster, makers_left, count, derivation)
+    regular = {node.value.metadata.name for node in assumed_nodes(assume_nodes)}
     nodes = sorted(nodes, key=lambda node: node.value.metadata.name)
     rooms = node_rooms([node.value for node in nodes])
     _hold_addresses(rooms, cluster.pods)
@@ -66,7 +72,11 @@ def make_pods(
         *(asker_of_pod(pod) for pod in cluster.pods if is_open(pod.value)),
         *(asker_of_workload(maker, len(rooms.all)) for maker in makers_left),
     ]
-    _Seating(rooms, spread, cluster.pods).seat_all(askers)
+    overflow: list[NodeRoom] = []
+    if count > assume_nodes and not cluster.nodes:
+        overflow = sorted((room for room in spread if room.name not in regular), key=lambda r: len(r.name))
+        spread = [room for room in spread if room.name in regular]
+    _Seating(rooms, spread, overflow, cluster.pods).seat_all(askers)
     _assign_addresses(askers)
     pods = [pod for pod in cluster.pods if not is_open(pod.value)]
     for asker in askers:
@@ -87,14 +97,14 @@ def is_open(pod: Pod) -> bool:
 
 
 def _assume_nodes(
-    cluster: Cluster, makers_left: list[Sourced[Workload]], count: int, derivation: Derivation
+    cluster: Cluster, makers_left: list[Maker], count: int, derivation: Derivation
 ) -> list[Sourced[Node]]:
     """Return the Nodes of an input without any: complete ones if needed, and those that Pods name."""
     complete = assumed_nodes(count)
     names = {pod.value.spec.node_name for pod in cluster.pods if not pod.value.has_ended}
-    names |= {maker.value.spec.template.spec.node_name for maker in makers_left}
+    names |= {maker.workload.spec.template.spec.node_name for maker in makers_left}
     any_node = any(is_open(pod.value) and not pod.value.spec.node_name for pod in cluster.pods) or any(
-        maker.value.kind == "DaemonSet" or _is_free_to_go(maker.value) for maker in makers_left
+        maker.workload.kind == "DaemonSet" or _is_free_to_go(maker) for maker in makers_left
     )
     made = [node for node in complete if any_node or node.value.metadata.name in names]
     if made:
@@ -103,8 +113,21 @@ def _assume_nodes(
     return [*made, *(named_node(name) for name in names - known if name)]
 
 
-def _is_free_to_go(workload: Workload) -> bool:
-    return workload.spec.replicas > 0 and not workload.spec.template.spec.node_name
+def _nodes_needed(cluster: Cluster, makers_left: list[Maker]) -> int:
+    """Return how many assumed Nodes have room for all Pods that may go anywhere."""
+    free = sum(is_open(pod.value) and not pod.value.spec.node_name for pod in cluster.pods)
+    daemons = 0
+    for maker in makers_left:
+        spec = maker.workload.spec.template.spec
+        if maker.workload.kind == "DaemonSet":
+            daemons += 1
+        elif not spec.host_network and not spec.node_name:
+            free += maker.missing
+    return -(-free // max(ASSUMED_NODE_ROOM - daemons, 1))
+
+
+def _is_free_to_go(maker: Maker) -> bool:
+    return maker.missing > 0 and not maker.workload.spec.template.spec.node_name
 
 
 def _takes_any(node: Sourced[Node]) -> bool:
@@ -140,9 +163,12 @@ def _hold_addresses(rooms: Rooms, pods: Iterable[Sourced[Pod]]) -> None:
 class _Seating:
     """Puts Pods on Nodes."""
 
-    def __init__(self, rooms: Rooms, spread: list[NodeRoom], pods: Iterable[Sourced[Pod]]) -> None:
+    def __init__(
+        self, rooms: Rooms, spread: list[NodeRoom], overflow: list[NodeRoom], pods: Iterable[Sourced[Pod]]
+    ) -> None:
         self.rooms = rooms
         self.spread = spread
+        self.overflow = overflow
         self.spread_names = {room.name for room in spread}
         self.left = sum(room.room for room in spread)
         self.names: dict[str, set[str]] = {}
@@ -171,14 +197,14 @@ class _Seating:
         elif room is not None:
             self._seat(asker, PodDraft(pod.metadata.name, room.name), 0)
 
-    def _seat_workload(self, asker: Asker, workload: Workload) -> None:
+    def _seat_workload(self, asker: Asker, maker: Maker) -> None:
         taken = self.names.setdefault(asker.namespace, set())
         start = stable_hash(asker.subject)
-        for number, draft in enumerate(drafts(workload, list(self.rooms.by_name), taken)):
+        for number, draft in enumerate(drafts(maker, list(self.rooms.by_name), taken)):
             if draft.node_name and draft.node_name not in self.rooms.by_name:
                 break
-            if not self._seat(asker, draft, start + number):
-                if draft.node_name and workload.kind == "DaemonSet":
+            if not self._seat(asker, draft, start + draft.ordinal):
+                if draft.node_name and maker.workload.kind == "DaemonSet":
                     continue
                 asker.missing = asker.wanted - number
                 break
@@ -202,7 +228,7 @@ class _Seating:
             room = self.rooms.by_name[draft.node_name]
             return room if room.room or not addressed else None
         if addressed and not self.left:
-            return None
+            return next((room for room in self.overflow if room.room), None)
         for step in range(len(self.spread)):
             room = self.spread[(place + step) % len(self.spread)]
             if room.room or not addressed:
@@ -214,7 +240,9 @@ def _is_bound(asker: Asker) -> bool:
     if asker.pod is not None:
         return bool(asker.pod.spec.node_name)
     maker = asker.maker
-    return maker is not None and (maker.kind == "DaemonSet" or bool(maker.spec.template.spec.node_name))
+    if maker is None:
+        return False
+    return maker.workload.kind == "DaemonSet" or bool(maker.workload.spec.template.spec.node_name)
 
 
 def _assign_addresses(askers: list[Asker]) -> None:
@@ -283,7 +311,7 @@ def _on_missing_nodes(askers: list[Asker], rooms: Rooms, pods: list[Sourced[Pod]
             meta = pod.value.metadata
             counts.setdefault(name, []).append((f"Pod {meta.namespace}/{meta.name}", pod.origin))
     for asker in askers:
-        name = asker.maker.spec.template.spec.node_name if asker.maker else ""
+        name = asker.maker.workload.spec.template.spec.node_name if asker.maker else ""
         if name and name not in rooms.by_name and asker.wanted:
             counts.setdefault(name, []).append((asker.subject, asker.origin))
     for name, found in sorted(counts.items()):

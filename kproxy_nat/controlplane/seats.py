@@ -10,7 +10,7 @@ import msgspec
 from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.controlplane.node_networks import NodeRoom, PodHolder
 from kproxy_nat.controlplane.pools import Assigned
-from kproxy_nat.controlplane.workload_pods import PodDraft, labels_of, owner_reference
+from kproxy_nat.controlplane.workload_pods import Maker, PodDraft, labels_of, owner_reference
 from kproxy_nat.errors import FieldPath, Origin
 from kproxy_nat.model.base import Sourced
 from kproxy_nat.model.workloads import (
@@ -40,7 +40,7 @@ class Asker:
     namespace: str
     wanted: int
     host_network: bool
-    maker: Workload | None = None
+    maker: Maker | None = None
     pod: Pod | None = None
     missing: int = 0
     seats: list[Seat] = field(default_factory=list)
@@ -57,19 +57,19 @@ class Seat:
     ips: list[Address] = field(default_factory=list)
 
 
-def asker_of_workload(source: Sourced[Workload], node_count: int) -> Asker:
+def asker_of_workload(maker: Maker, node_count: int) -> Asker:
     """Return the asker that a workload is."""
-    workload = source.value
+    workload = maker.workload
     meta, spec = workload.metadata, workload.spec
     daemons = workload.kind == "DaemonSet"
     return Asker(
         subject=f"{workload.kind} {meta.namespace}/{meta.name}",
-        origin=source.origin,
+        origin=maker.source.origin,
         path=("metadata", "name") if daemons else ("spec", "replicas"),
         namespace=meta.namespace,
-        wanted=node_count if daemons else spec.replicas,
+        wanted=node_count - len(maker.pods) if daemons else maker.missing,
         host_network=spec.template.spec.host_network,
-        maker=workload,
+        maker=maker,
     )
 
 
@@ -91,8 +91,9 @@ def pods_of(asker: Asker) -> list[Sourced[Pod]]:
     if asker.pod is not None:
         return [Sourced(_completed(asker.pod, seat), asker.origin) for seat in asker.seats]
     assert asker.maker is not None
-    owners = [owner_reference(asker.maker)]
-    return [Sourced(_made(asker.maker, seat, owners), asker.origin) for seat in asker.seats]
+    workload = asker.maker.workload
+    owners = [owner_reference(workload)]
+    return [Sourced(_made(workload, seat, owners), asker.origin) for seat in asker.seats]
 
 
 _RUNNING_CONDITIONS = [PodCondition(READY, "True")]

@@ -19,9 +19,9 @@ from kproxy_nat.model.endpoints import (
     MANAGED_BY_LABEL,
     SERVICE_NAME_LABEL,
     SLICE_CONTROLLER,
+    DerivedEndpoint,
     EndpointConditions,
     EndpointSlice,
-    PodEndpoint,
     SlicePort,
     TargetRef,
 )
@@ -134,7 +134,7 @@ class _SliceMaker:
 
     def _endpoints(
         self, service: Service, family: IpFamily, groups: dict[_PortSet, list[Backend]]
-    ) -> Iterator[tuple[_PortSet, list[PodEndpoint]]]:
+    ) -> Iterator[tuple[_PortSet, list[DerivedEndpoint]]]:
         """Yield the endpoints of one family for each set of ports. Hints depend on all of them together."""
         by_ports = {ports: _sorted_endpoints(service, family, groups[ports]) for ports in sorted(groups)}
         hinted = add_hints(service, [e for endpoints in by_ports.values() for e in endpoints], self.ratios)
@@ -149,7 +149,7 @@ class _SliceMaker:
         family: IpFamily,
         labels: dict[str, str],
         ports: _PortSet,
-        endpoints: list[PodEndpoint],
+        endpoints: list[DerivedEndpoint],
         number: int,
     ) -> EndpointSlice:
         meta = service.metadata
@@ -191,18 +191,20 @@ def _resolve(service: Service, pod: Pod) -> _PortSet:
     return tuple(resolved)
 
 
-def _sorted_endpoints(service: Service, family: IpFamily, backends: Iterable[Backend]) -> list[PodEndpoint]:
+def _sorted_endpoints(
+    service: Service, family: IpFamily, backends: Iterable[Backend]
+) -> list[DerivedEndpoint]:
     """Return the endpoints that Pods have in a family, by address, those of one address by Pod name."""
     with_family = [backend for backend in backends if family in backend.addresses]
     with_family.sort(key=lambda b: (b.addresses[family][0], b.pod.metadata.name))
     return [_endpoint(service, family, backend) for backend in with_family]
 
 
-def _endpoint(service: Service, family: IpFamily, backend: Backend) -> PodEndpoint:
+def _endpoint(service: Service, family: IpFamily, backend: Backend) -> DerivedEndpoint:
     meta, spec = backend.pod.metadata, backend.pod.spec
     ready = service.spec.publish_not_ready_addresses or (backend.serving and not backend.terminating)
     named = spec.hostname and spec.subdomain == service.metadata.name
-    return PodEndpoint(
+    return DerivedEndpoint(
         addresses=list(backend.addresses[family][1]),
         conditions=_CONDITIONS[ready, backend.serving, backend.terminating],
         node_name=spec.node_name or None,

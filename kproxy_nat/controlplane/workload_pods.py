@@ -6,6 +6,7 @@ index in it (for a DaemonSet: the Node's name), so that scaling a workload renam
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -58,21 +59,45 @@ def workload_key(workload: Workload) -> WorkloadKey:
     return workload.kind, workload.metadata.namespace, workload.metadata.name
 
 
-def makers(workloads: Sequence[Sourced[Workload]], pods: Iterable[Sourced[Pod]]) -> list[Sourced[Workload]]:
-    """Return the workloads that have yet to make their Pods, by namespace, kind and name.
+class Maker(NamedTuple):
+    """A workload, and its Pods that are there already."""
 
-    Those with Pods in the input have made them; a ReplicaSet leaves it to its Deployment.
+    source: Sourced[Workload]
+    pods: Sequence[Pod] = ()
+
+    @property
+    def workload(self) -> Workload:
+        """The workload itself."""
+        return self.source.value
+
+    @property
+    def missing(self) -> int:
+        """How many replicas are left to be made; a DaemonSet has none, its Pods are counted on Nodes."""
+        return max(self.workload.spec.replicas - len(self.pods), 0)
+
+
+def makers(workloads: Sequence[Sourced[Workload]], pods: Iterable[Sourced[Pod]]) -> list[Maker]:
+    """Return the workloads that make Pods, by namespace, kind and name, each with those that it has.
+
+    A ReplicaSet leaves it to its Deployment. Pods that have ended or are being deleted are to be replaced.
     """
     by_key = {workload_key(source.value): source.value for source in workloads}
-    busy: set[WorkloadKey] = set()
+    owned: dict[WorkloadKey, list[Pod]] = {}
     for pod in pods:
-        busy.update(_owners(pod.value, by_key))
-    idle = [
-        source
+        if not pod.value.has_ended and pod.value.metadata.deletion_timestamp is None:
+            for key in dict.fromkeys(_owners(pod.value, by_key)):
+                owned.setdefault(key, []).append(pod.value)
+    found = [
+        Maker(source, owned.get(workload_key(source.value), ()))
         for source in workloads
-        if workload_key(source.value) not in busy and not _is_managed(source.value, by_key)
+        if not _is_managed(source.value, by_key)
     ]
-    return sorted(idle, key=lambda s: (s.value.metadata.namespace, s.value.kind, s.value.metadata.name))
+    return sorted(found, key=_order)
+
+
+def _order(maker: Maker) -> tuple[str, str, str]:
+    kind, namespace, name = workload_key(maker.workload)
+    return namespace, kind, name
 
 
 def _owners(pod: Pod, workloads: dict[WorkloadKey, Workload]) -> Iterator[WorkloadKey]:
@@ -99,25 +124,32 @@ def _is_managed(workload: Workload, workloads: dict[WorkloadKey, Workload]) -> b
     return any(key in workloads for key in _references(workload))
 
 
-def drafts(workload: Workload, node_names: Sequence[str], taken: set[str]) -> Iterator[PodDraft]:
-    """Yield the Pods that ``workload`` makes; ``taken`` holds the names that the namespace's Pods have.
+def drafts(maker: Maker, node_names: Sequence[str], taken: set[str]) -> Iterator[PodDraft]:
+    """Yield the Pods that are missing; ``taken`` holds the names that the namespace's Pods have.
 
-    A Pod of the name that a StatefulSet would use is taken for one of its own.
+    A Pod of the name that a StatefulSet would use is taken for one of its own. Others that are there keep
+    those places from being filled that their names stand for: Pods taken away are made again as they were.
     """
-    name = workload.metadata.name
-    key = "/".join(workload_key(workload))
+    workload, present = maker.workload, {pod.metadata.name for pod in maker.pods}
+    name, key = workload.metadata.name, "/".join(workload_key(workload))
+    wanted_node = workload.spec.template.spec.node_name
     if workload.kind == "DaemonSet":
+        served = {pod.spec.node_name for pod in maker.pods}
         for node in node_names:
-            yield PodDraft(generated_name(name, f"{key}/{node}", taken), node)
+            if node not in served:
+                yield PodDraft(generated_name(name, f"{key}/{node}", taken), node)
     elif workload.kind == "StatefulSet":
         start = workload.spec.ordinals.start
         for index in range(start, start + workload.spec.replicas):
             if f"{name}-{index}" not in taken:
-                yield PodDraft(f"{name}-{index}", workload.spec.template.spec.node_name, index)
+                yield PodDraft(f"{name}-{index}", wanted_node, index)
     else:
-        for index in range(workload.spec.replicas):
-            pod_name = generated_name(name, f"{key}/{index}", taken)
-            yield PodDraft(pod_name, workload.spec.template.spec.node_name, index)
+        places = range(workload.spec.replicas)
+        free: Iterable[int] = places
+        if present:
+            free = (index for index in places if generated_name(name, f"{key}/{index}") not in present)
+        for index in itertools.islice(free, maker.missing):
+            yield PodDraft(generated_name(name, f"{key}/{index}", taken), wanted_node, index)
 
 
 def labels_of(workload: Workload, draft: PodDraft) -> dict[str, str]:

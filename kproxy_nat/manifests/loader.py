@@ -61,7 +61,9 @@ WORKLOAD_KINDS: dict[str, Kind] = {
     "StatefulSet": Kind("apps/v1", StatefulSet, validate_workload, lambda c: c.workloads),
     "DaemonSet": Kind("apps/v1", DaemonSet, validate_workload, lambda c: c.workloads),
 }
-"""What endpoints are derived from, where the control plane is asked to."""
+"""What endpoints are derived from, where the input leaves those open."""
+
+_WORKLOAD_LISTS = frozenset(f"{name}List" for name in WORKLOAD_KINDS)
 
 
 @dataclass(slots=True)
@@ -74,11 +76,12 @@ class Loaded:
 
 
 class _Loader:
-    def __init__(self, *, strict: bool, workloads: bool) -> None:
+    def __init__(self, *, strict: bool) -> None:
         self.result = Loaded()
-        self.kinds = KINDS | WORKLOAD_KINDS if workloads else KINDS
+        self.kinds = KINDS
         self.strict = strict
         self.first_of: dict[tuple[str, str, str], Origin] = {}
+        self.put_off: list[tuple[Document, Header]] = []
 
     def add(self, document: Document) -> None:
         """Decode one object and keep it, or its problems."""
@@ -88,6 +91,20 @@ class _Loader:
             header = self._broken_header(document)
         if header is None:
             return
+        name = header.kind or document.listed_kind
+        if name in WORKLOAD_KINDS or name in _WORKLOAD_LISTS:
+            self.put_off.append((document, header))
+        else:
+            self._place(document, header)
+
+    def add_workloads(self, *, needed: bool) -> None:
+        """Go on with Pods and what makes them: read them if they are needed, else pass them over."""
+        if needed:
+            self.kinds = KINDS | WORKLOAD_KINDS
+        for document, header in self.put_off:
+            self._place(document, header)
+
+    def _place(self, document: Document, header: Header) -> None:
         name = header.kind or document.listed_kind
         kind = self.kinds.get(name)
         if not name or (not header.api_version and not document.listed_kind):
@@ -176,13 +193,24 @@ class _Loader:
         return False
 
 
-def load_texts(texts: Iterable[SourceText], *, strict: bool = False, workloads: bool = False) -> Loaded:
+def no_workloads(cluster: Cluster) -> bool:
+    """Tell that Pods and what makes them are not needed, whatever else the input holds."""
+    return False
+
+
+def load_texts(
+    texts: Iterable[SourceText],
+    *,
+    strict: bool = False,
+    needs_workloads: Callable[[Cluster], bool] = no_workloads,
+) -> Loaded:
     """Read all objects in ``texts``.
 
-    With ``strict``, kinds that are passed over are errors; with ``workloads``, Pods and what makes them are
-    read, too.
+    With ``strict``, kinds that are passed over are errors. ``needs_workloads`` is asked when all else is
+    read: if it says so, Pods and what makes them are read, too. Otherwise they are passed over, mistakes in
+    them included.
     """
-    loader = _Loader(strict=strict, workloads=workloads)
+    loader = _Loader(strict=strict)
     problems = loader.result.problems
     for text in texts:
         empty = True
@@ -195,6 +223,7 @@ def load_texts(texts: Iterable[SourceText], *, strict: bool = False, workloads: 
         if empty and text.named:
             message = "the input holds no objects"
             problems.append(Problem(Code.SOURCE_EMPTY, message, location=Location(text.name)))
+    loader.add_workloads(needed=needs_workloads(loader.result.cluster))
     return loader.result
 
 

@@ -11,6 +11,8 @@ MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 HEADLESS_SERVICE_LABEL = "service.kubernetes.io/headless"
 SKIP_MIRROR_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
+ENDPOINTS_MANAGED_BY_LABEL = "endpoints.kubernetes.io/managed-by"
+ENDPOINTS_CONTROLLER = "endpoint-controller"
 SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 MIRRORING_CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 
@@ -59,8 +61,8 @@ class SliceEndpoint(ApiStruct, frozen=True, gc=False):
     hints: EndpointHints | None = None
 
 
-class PodEndpoint(SliceEndpoint, frozen=True, gc=False):
-    """An endpoint made from a Pod, with what no proxy looks at and is therefore not read from manifests."""
+class DerivedEndpoint(SliceEndpoint, frozen=True, gc=False):
+    """A derived endpoint, with what no proxy looks at and is therefore not read from slices in manifests."""
 
     zone: str | None = None
     hostname: str | None = None
@@ -95,6 +97,8 @@ class EndpointAddress(ApiStruct, frozen=True, gc=False):
 
     ip: str
     node_name: str | None = None
+    hostname: str | None = None
+    target_ref: TargetRef | None = None
 
 
 class EndpointsPort(ApiStruct, frozen=True, gc=False):

@@ -162,8 +162,13 @@ CASES: dict[Code, tuple[list[str], str, str]] = {
         ENDPOINTS,
         "stdin:3:18: Endpoints shop/web: not mirrored into EndpointSlices, and so not used: there is no Service",  # noqa: E501
     ),
-    Code.NO_CLUSTER_IP: (
+    Code.ENDPOINTS_WITHOUT_RULES: (
         ["-"],
+        f"{ENDPOINTS}---\n{SERVICE.replace('10.96.0.10', 'None')}",
+        "stdin:3:18: Endpoints shop/web: its Service is headless, so no rule leads to these addresses",
+    ),
+    Code.NO_CLUSTER_IP: (
+        ["-", "--controlplane", "off"],
         SERVICE.replace("  clusterIP: 10.96.0.10\n", ""),
         "stdin:4:1: Service shop/web: it has no clusterIP, so it yields no rules",
     ),
@@ -173,6 +178,7 @@ WARNINGS = {
     Code.SERVICE_CONFLICT,
     Code.NODE_PORT_CONFLICT,
     Code.NOT_MIRRORED,
+    Code.ENDPOINTS_WITHOUT_RULES,
     Code.NO_CLUSTER_IP,
 }
 

@@ -14,8 +14,24 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.test_compile_errors import CONFIG, ENDPOINTS, NODE, SERVICE
+from tests.cli.test_controlplane import DEPLOYMENT
+from tests.cli.test_controlplane import SERVICE as TYPED
 
 GOLDENS = Path(__file__).parent / "goldens"
+
+WITH_IP = TYPED.replace("spec:", "spec:\n  clusterIP: 10.96.0.20").replace(", nodePort: 32600", "")
+HEAD = "apiVersion: v1\nkind: Service\nmetadata: {name: datarc, namespace: datarc}\nspec:\n"
+TYPED_ENDPOINTS = """\
+apiVersion: v1
+kind: Endpoints
+metadata:
+  name: datarc
+  namespace: datarc
+subsets:
+- addresses: [{ip: 192.0.2.80}]
+  ports: [{port: 8080}]
+"""
+SMALL_NODE = "apiVersion: v1\nkind: Node\nmetadata: {name: node1}\nspec: {podCIDR: 10.0.0.0/30}\n"
 
 CASES: dict[str, tuple[str, list[str]]] = {
     "port-range": (SERVICE.replace("80", "70000"), []),
@@ -48,6 +64,27 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "conflict": (f"{SERVICE}---\n{SERVICE.replace('web', 'web2')}", []),
     "not-mirrored": (ENDPOINTS, []),
     "left-out": (f"{SERVICE}---\n{SERVICE.replace('web', 'Bad')}", ["--on-error", "exclude"]),
+    "selector-matches-nothing": (f"{DEPLOYMENT}---\n{TYPED.replace('{app: datarc}', '{app: datrac}')}", []),
+    "named-port-not-there": (f"{DEPLOYMENT}---\n{TYPED.replace('8080', 'http')}", []),
+    "node-port-twice": (f"{TYPED}---\n{TYPED.replace('name: datarc,', 'name: other,')}", []),
+    "cluster-ip-twice": (f"{WITH_IP}---\n{WITH_IP.replace('name: datarc,', 'name: other,')}", []),
+    "cluster-ip-out-of-range": (WITH_IP.replace("10.96.0.20", "172.30.0.20"), []),
+    "node-port-out-of-range": (TYPED.replace("32600", "8080"), []),
+    "more-pods-than-room": (f"{SMALL_NODE}---\n{DEPLOYMENT}---\n{TYPED}", []),
+    "negative-replicas": (f"{DEPLOYMENT.replace('replicas: 2', 'replicas: -1')}---\n{TYPED}", []),
+    "ten-million-replicas": (
+        f"{DEPLOYMENT.replace('replicas: 2', 'replicas: 10000000')}---\n{TYPED}",
+        [],
+    ),
+    "selector-and-endpoints": (f"{DEPLOYMENT}---\n{TYPED}---\n{TYPED_ENDPOINTS}", []),
+    "endpoints-of-external-name": (
+        f"{TYPED_ENDPOINTS}---\n{HEAD}  type: ExternalName\n  externalName: example.com\n",
+        [],
+    ),
+    "endpoints-of-headless": (
+        f"{TYPED_ENDPOINTS}---\n{HEAD}  clusterIP: None\n  ports: [{{port: 80}}]\n",
+        [],
+    ),
 }
 
 

@@ -102,7 +102,7 @@ def load(*manifests: Manifest) -> Cluster:
     if not manifests:
         return Cluster()
     text = "\n".join(json.dumps(one) for one in manifests)
-    loaded = load_texts([SourceText("x.json", text)], workloads=True)
+    loaded = load_texts([SourceText("x.json", text)], needs_workloads=lambda _: True)
     assert loaded.problems == []
     return loaded.cluster
 

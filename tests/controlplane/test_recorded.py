@@ -24,7 +24,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 def recorded_cluster() -> Cluster:
     text = (RECORDED / "manifests.yaml").read_text(encoding="utf-8")
-    loaded = load_texts([SourceText("manifests.yaml", text)], workloads=True)
+    loaded = load_texts([SourceText("manifests.yaml", text)], needs_workloads=lambda _: True)
     assert loaded.problems == []
     assert dict(loaded.passed_over) == {"Namespace": 1}
     loaded.cluster.services = [Sourced(defaulted(s.value), s.origin) for s in loaded.cluster.services]

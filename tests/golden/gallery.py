@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "rules"
 RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
 NFT_FILE = "nftables.nft"
-TOPICS = sorted(path.parent.name for path in GALLERY.glob("*/manifests.yaml"))
+STEPS = sorted(f"tutorial/{path.parent.name}" for path in GALLERY.glob("tutorial/*/manifests.yaml"))
+TOPICS = sorted([*(path.parent.name for path in GALLERY.glob("*/manifests.yaml")), *STEPS])
 
 
 def load_script() -> ModuleType:

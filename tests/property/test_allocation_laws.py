@@ -92,7 +92,7 @@ def given_out(services: Sequence[Sourced[Service]], names: set[str]) -> list[str
     """Return the cluster IPs, node ports and load balancer IPs of ``names``."""
     values = []
     for service in (found.value for found in services if found.value.metadata.name in names):
-        values += service.spec.cluster_ips
+        values += [ip for ip in service.spec.cluster_ips if ip != "None"]
         values += {f"{port.node_port}/{port.port}" for port in service.spec.ports if port.node_port}
         values += [f"{service.spec.health_check_node_port}/h"] if service.spec.health_check_node_port else []
         values += [entry.ip for entry in service.status.load_balancer.ingress]

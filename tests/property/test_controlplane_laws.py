@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kproxy_nat.controlplane.assumptions import Derivation
 from kproxy_nat.model.cluster import Cluster
-from kproxy_nat.model.endpoints import EndpointSlice
+from kproxy_nat.model.endpoints import EndpointHints, EndpointSlice
 from kproxy_nat.model.endpoints_validation import validate_slice
 from kproxy_nat.model.node_validation import validate_node
 from kproxy_nat.model.workload_validation import validate_pod
@@ -173,6 +173,21 @@ def test_every_derived_object_is_valid_and_has_a_name_of_its_own(manifests: list
     assert [f for source in cluster.slices for f in validate_slice(source.value)] == []
     for objects in values(cluster):
         assert len({(one.metadata.namespace, one.metadata.name) for one in objects}) == len(objects)
+
+
+@laws
+@given(clusters)
+def test_every_derived_slice_is_within_the_limits_of_the_api(manifests: list[Manifest]) -> None:
+    cluster, _ = derived(manifests)
+    for source in cluster.slices:
+        endpoints = source.value.endpoints or ()
+        assert len(endpoints) <= 1000
+        assert len({port.name for port in source.value.ports or ()}) == len(source.value.ports or ())
+        for endpoint in endpoints:
+            assert 1 <= len(endpoint.addresses) <= 100
+            hints = endpoint.hints or EndpointHints()
+            assert len(hints.for_zones or ()) <= 8
+            assert len(hints.for_nodes or ()) <= 8
 
 
 @laws

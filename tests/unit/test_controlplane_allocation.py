@@ -45,7 +45,7 @@ SINGLE = ranges()
 
 
 def loaded(*documents: str) -> list[Sourced[Service]]:
-    result = load_texts([SourceText("x.yaml", "---\n".join(documents))], workloads=True)
+    result = load_texts([SourceText("x.yaml", "---\n".join(documents))], needs_workloads=lambda _: True)
     assert result.problems == []
     return result.cluster.services
 
@@ -174,19 +174,27 @@ class TestFamilies:
 
 
 class TestUntouched:
-    @pytest.mark.parametrize(
-        "spec",
-        [
-            f"clusterIP: None, {ONE_PORT}",
-            f"clusterIPs: [None], {ONE_PORT}",
-            "type: ExternalName, externalName: example.com",
-        ],
-    )
-    def test_headless_and_external_name(self, spec: str) -> None:
-        services = loaded(service("web", spec))
+    def test_external_name(self) -> None:
+        services = loaded(service("web", "type: ExternalName, externalName: example.com"))
         result, derivation = complete_services(services, DUAL)
         assert result[0] is services[0]
         assert derivation == Derivation()
+
+    @pytest.mark.parametrize("field", ["clusterIP: None", "clusterIPs: [None]"])
+    def test_headless_services_get_families_only(self, field: str) -> None:
+        (one,), derivation = complete_services(
+            loaded(service("web", f"{field}, selector: {{a: b}}, {ONE_PORT}")), DUAL
+        )
+        spec = one.value.spec
+        assert (spec.cluster_ip, spec.cluster_ips) == ("None", ["None"])
+        assert (spec.ip_families, spec.ip_family_policy) == (["IPv4"], "SingleStack")
+        assert derivation == Derivation()
+
+    def test_a_load_balancer_with_its_address_is_from_a_cluster(self) -> None:
+        """Only a cluster writes status: there, a node port that is not there was not wanted."""
+        text = service("web", f"type: LoadBalancer, clusterIP: 172.20.0.9, {ONE_PORT}")
+        services = loaded(text.replace("status: {}", "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}"))
+        assert complete_services(services, DUAL) == (services, Derivation())
 
     def test_complete_services_of_a_cluster_even_of_other_ranges(self) -> None:
         complete = (

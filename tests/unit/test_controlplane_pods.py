@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -256,25 +257,65 @@ def test_other_conditions_do_not_make_it_unready() -> None:
     assert made["typed"].is_ready
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"])
+@pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "DaemonSet"])
 def test_pods_that_a_workload_owns_are_used_instead_of_new_ones(kind: str) -> None:
     made, _, _ = pods_from(
-        N1, workload(kind, replicas=3), pod("web-abc", "10.1.1.9", "n1", owners=owner(kind, "web"))
+        N1, workload(kind, replicas=1), pod("web-abc", "10.1.1.9", "n1", owners=owner(kind, "web"))
     )
     assert list(made) == ["web-abc"]
 
 
+@pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet"])
+def test_a_workload_that_has_some_of_its_pods_makes_the_others(kind: str) -> None:
+    own = pod("web-abc", "10.1.1.9", "n1", owners=owner(kind, "web"))
+    made, _, derivation = pods_from(N1, workload(kind, replicas=3), own)
+    assert len(made) == 3
+    assert made["web-abc"].ips == ["10.1.1.9"]
+    assert [a.text.partition(":")[0] for a in derivation.assumptions] == ["2 Pods"]
+
+
+def test_a_daemonset_adds_pods_on_nodes_where_it_has_none() -> None:
+    own = pod("web-abc", "10.1.1.9", "n1", owners=owner("DaemonSet", "web"))
+    made, _, _ = pods_from(N1, N2, workload("DaemonSet"), own)
+    assert sorted(one.spec.node_name for one in made.values()) == ["n1", "n2"]
+
+
+def test_pods_taken_away_are_made_again_as_they_were() -> None:
+    whole, _, _ = pods_from(N1, N2, workload(replicas=4))
+    kept = list(whole.values())[1:3]
+    own = [pod(p.metadata.name, p.ips, p.spec.node_name, owners=owner("Deployment", "web")) for p in kept]
+    again, _, _ = pods_from(N1, N2, workload(replicas=4), *own)
+    assert {name: (p.ips, p.spec.node_name) for name, p in again.items()} == {
+        name: (p.ips, p.spec.node_name) for name, p in whole.items()
+    }
+
+
+def test_more_pods_than_replicas_stay() -> None:
+    own = [pod(f"web-{n}", f"10.1.1.{n}", "n1", owners=owner("Deployment", "web")) for n in (5, 6)]
+    made, _, _ = pods_from(N1, workload(replicas=1), *own)
+    assert list(made) == ["web-5", "web-6"]
+
+
+@pytest.mark.parametrize(
+    "parts", [{"meta": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, {"status": {"phase": "Failed"}}]
+)
+def test_pods_that_end_are_replaced(parts: dict[str, Any]) -> None:
+    own = pod("web-abc", "10.1.1.9", "n1", owners=owner("Deployment", "web"), **parts)
+    made, _, _ = pods_from(N1, workload(replicas=1), own)
+    assert len(made) == 2
+
+
 def test_pods_of_a_replicaset_of_a_deployment_are_used() -> None:
-    replica_set = workload("ReplicaSet", "web-123", replicas=3, owners=owner("Deployment", "web"))
+    replica_set = workload("ReplicaSet", "web-123", replicas=1, owners=owner("Deployment", "web"))
     own = pod("web-123-x", "10.1.1.9", "n1", owners=owner("ReplicaSet", "web-123"))
-    made, _, _ = pods_from(N1, workload(replicas=3), replica_set, own)
+    made, _, _ = pods_from(N1, workload(replicas=1), replica_set, own)
     assert list(made) == ["web-123-x"]
 
 
 def test_the_template_hash_leads_to_the_deployment_without_the_replicaset() -> None:
     labels = {"app": "web", "pod-template-hash": "5f7"}
     own = pod("web-5f7-x", "10.1.1.9", "n1", labels, owners=owner("ReplicaSet", "web-5f7"))
-    made, _, _ = pods_from(N1, workload(replicas=3), own)
+    made, _, _ = pods_from(N1, workload(replicas=1), own)
     assert list(made) == ["web-5f7-x"]
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from kproxy_nat.errors import Code, Problem, Severity
-from kproxy_nat.model.endpoints import EndpointConditions, EndpointSlice, PodEndpoint, SlicePort, TargetRef
+from kproxy_nat.model.endpoints import (
+    DerivedEndpoint,
+    EndpointConditions,
+    EndpointSlice,
+    SlicePort,
+    TargetRef,
+)
 from tests.controlplane.builders import Manifest, node, pod, service, slices_from
 
 N1 = node("n1", zone="a")
@@ -25,9 +31,9 @@ def only_slice(*manifests: Manifest) -> EndpointSlice:
     return made
 
 
-def only_endpoint(*manifests: Manifest) -> PodEndpoint:
+def only_endpoint(*manifests: Manifest) -> DerivedEndpoint:
     (endpoint,) = only_slice(*manifests).endpoints or ()
-    assert isinstance(endpoint, PodEndpoint)
+    assert isinstance(endpoint, DerivedEndpoint)
     return endpoint
 
 
@@ -96,7 +102,7 @@ def test_terminating_pods_are_included() -> None:
 def test_hostnetwork_pods_are_no_special_case_and_may_share_an_address() -> None:
     pods = [pod(name, "192.0.2.10", "n1", hostNetwork=True) for name in ("b", "a")]
     made = only_slice(*pods, service())
-    references = [e.target_ref for e in made.endpoints or () if isinstance(e, PodEndpoint)]
+    references = [e.target_ref for e in made.endpoints or () if isinstance(e, DerivedEndpoint)]
     assert [reference.name for reference in references if reference] == ["a", "b"]
 
 

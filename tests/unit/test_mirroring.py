@@ -6,8 +6,16 @@ from kproxy_nat.controlplane.mirroring import mirror_endpoints
 from kproxy_nat.errors import Code, Problem, Severity
 from kproxy_nat.manifests.loader import load_texts
 from kproxy_nat.manifests.sources import SourceText
+from kproxy_nat.model.base import Sourced
 from kproxy_nat.model.cluster import Cluster
-from kproxy_nat.model.endpoints import EndpointConditions, EndpointSlice, SlicePort
+from kproxy_nat.model.endpoints import (
+    DerivedEndpoint,
+    EndpointConditions,
+    EndpointSlice,
+    SlicePort,
+    TargetRef,
+)
+from kproxy_nat.model.workloads import Pod, PodMeta
 
 SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, spec: {clusterIP: 10.0.0.1, ports: [{port: 1}]}}\n"  # noqa: E501
 WITH_SELECTOR = SERVICE.replace("spec: {", "spec: {selector: {app: db}, ")
@@ -140,3 +148,36 @@ def test_endpoints_without_service_are_warned_of() -> None:
     )
     assert problem.hint == "add the Service"
     assert refused(SERVICE.replace("shop", "mall"), endpoints()).code is Code.NOT_MIRRORED
+
+
+def test_annotations_host_names_and_targets_are_copied() -> None:
+    subset = (
+        "{addresses: [{ip: 192.0.2.1, hostname: db-0, targetRef: {kind: Pod, namespace: shop, name: p}}],"
+        " ports: [{port: 5432}]}"
+    )
+    notes = "annotations: {note: kept, kubectl.kubernetes.io/last-applied-configuration: '{}'}"
+    (one,) = mirrored(SERVICE, endpoints(subset, notes))
+    assert one.metadata.annotations == {"note": "kept"}
+    (endpoint,) = one.endpoints or ()
+    assert isinstance(endpoint, DerivedEndpoint)
+    assert endpoint.hostname == "db-0"
+    assert endpoint.target_ref == TargetRef("Pod", "shop", "p")
+
+
+def test_endpoints_that_a_cluster_wrote_are_its_own_account_of_the_pods() -> None:
+    labels = "labels: {endpoints.kubernetes.io/managed-by: endpoint-controller}"
+    found = cluster(WITH_SELECTOR, endpoints(metadata=labels))
+    assert len(mirror_endpoints(found)[1]) == 1
+    found.pods = [Sourced(Pod(PodMeta("p", "shop")), found.services[0].origin)]
+    assert mirror_endpoints(found) == ([], [])
+
+
+def test_endpoints_of_services_without_rules_are_warned_of() -> None:
+    external = SERVICE.replace("clusterIP: 10.0.0.1", "type: ExternalName, externalName: a.example")
+    for text, kind in ((SERVICE.replace("10.0.0.1", "None"), "headless"), (external, "ExternalName")):
+        slices, (problem,) = mirror_endpoints(cluster(text, endpoints()))
+        assert len(slices) == 1
+        assert problem.code is Code.ENDPOINTS_WITHOUT_RULES
+        assert problem.severity is Severity.WARNING
+        assert problem.message == f"its Service is {kind}, so no rule leads to these addresses"
+        assert str(problem.location) == "x.yaml:3:52"

@@ -14,7 +14,7 @@ TEMPLATE = "template: {metadata: {labels: {app: web}}, spec: {containers: []}}"
 
 
 def read(text: str) -> Loaded:
-    return load_texts([SourceText("x.yaml", text)], workloads=True)
+    return load_texts([SourceText("x.yaml", text)], needs_workloads=lambda _: True)
 
 
 def deployment(spec: str, name: str = "web", kind: str = "Deployment") -> str:
