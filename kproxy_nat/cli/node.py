@@ -16,7 +16,7 @@ from kproxy_nat.cli.options import overrides_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.controlplane.node_networks import AssumedOrigin
-from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, SourceText
+from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, Reading, SourceText
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.explain import explain
@@ -86,6 +86,7 @@ def load_node(
     params: dict[str, Any],
     reporter: Reporter,
     complete: Callable[[Overrides], Overrides] = lambda overrides: overrides,
+    reading: Reading | None = None,
 ) -> LoadedNode:
     """Load and check the input; report what is doubtful; return the node's view in both families.
 
@@ -93,6 +94,7 @@ def load_node(
         params: of a command with ``input_options``, ``rule_options`` and ``controlplane_options``.
         reporter: for warnings, remarks and explanations.
         complete: adds what is known of the node where the command line says nothing.
+        reading: the sources, if they have been read already.
 
     Raises:
         InvalidInputError: something is wrong with the input.
@@ -111,6 +113,7 @@ def load_node(
         max_bytes=params["max_input_mib"] << 20,
         mode=params["mode"],
         controlplane=controlplane_from(params),
+        reading=reading,
     )
     cluster = loaded.cluster
     overrides = _choose_assumed_node(overrides, cluster, reporter)

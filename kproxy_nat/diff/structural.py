@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from kproxy_nat.diff.chains import renamed_chains, retargeted
 from kproxy_nat.diff.edits import ChainEdit, EditKind, RuleEdit, RulesetDiff
 from kproxy_nat.diff.rules import diff_rules
+from kproxy_nat.ruleset.actions import Goto, Jump
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.rules import Chain, Rule, Ruleset, Table, empty_table
 
-Scope = Callable[[str, Chain], bool]
-"""Whether a chain of a table is to be looked at."""
+IsOurs = Callable[[str, str], bool]
+"""Whether a user chain of a table is one of those to look at."""
 
 
 def diff_rulesets(old: Ruleset, new: Ruleset) -> RulesetDiff:
@@ -27,13 +28,21 @@ def diff_rulesets(old: Ruleset, new: Ruleset) -> RulesetDiff:
     return RulesetDiff(new.family, tuple(chains))
 
 
-def in_scope(ruleset: Ruleset, scope: Scope) -> Ruleset:
-    """Return the chains that are to be looked at."""
-    tables = {
-        table.name: Table(table.name, {c.name: c for c in table.chains.values() if scope(table.name, c)})
-        for table in ruleset.tables.values()
-    }
+def in_scope(ruleset: Ruleset, is_ours: IsOurs) -> Ruleset:
+    """Return the chains to look at, and of the built-in chains the rules that lead to them."""
+    tables = {}
+    for table in ruleset.tables.values():
+        chains = {c.name: c for c in table.chains.values() if is_ours(table.name, c.name)}
+        for chain in table.chains.values():
+            if chain.policy is not None:
+                rules = [rule for rule in chain.rules if _leads_to_ours(table.name, rule, is_ours)]
+                chains[chain.name] = Chain(chain.name, rules, "ACCEPT")
+        tables[table.name] = Table(table.name, chains)
     return Ruleset(ruleset.family, tables)
+
+
+def _leads_to_ours(table: str, rule: Rule, is_ours: IsOurs) -> bool:
+    return any(isinstance(a, Jump | Goto) and is_ours(table, a.chain) for a in rule.actions)
 
 
 def apply_diff(ruleset: Ruleset, diff: RulesetDiff) -> Ruleset:
