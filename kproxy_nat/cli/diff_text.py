@@ -80,14 +80,14 @@ def _body(review: Review) -> Iterator[str]:
 
 
 def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
-    suffix = f" ({family.family})" if review.several_families else ""
     if family.settings:
         yield ""
-        yield f"~ node{suffix}"
+        yield f"~ node ({family.family})" if review.several_families else "~ node"
         yield from map(_fact_line, family.settings)
+    twice = review.in_both_families
     for group in grouped(family.services):
         yield ""
-        yield heading(group) + suffix
+        yield heading(group, family=any(change.key in twice for change in group))
         yield from map(_fact_line, group[0].facts)
 
 
@@ -101,17 +101,18 @@ def grouped(changes: Iterable[ServiceChange]) -> list[Group]:
     return list(groups.values())
 
 
-def heading(group: Group) -> str:
-    """Return the line above what happened to a group of Services."""
+def heading(group: Group, *, family: bool) -> str:
+    """Return the line above what happened to a group of Services; with ``family``, it says which."""
     first = group[0]
     sign = _SIGNS[first.change]
+    which = f" ({first.family})" if family else ""
     if len(group) > 1:
         names = [str(change.key) for change in group[:_ALIKE_LISTED]]
         more = f" and {len(group) - _ALIKE_LISTED} more" if len(group) > _ALIKE_LISTED else ""
-        return f"{sign} {_number(len(group), 'service port')} alike: {', '.join(names)}{more}"
+        return f"{sign} {_number(len(group), 'service port')} alike: {', '.join(names)}{more}{which}"
     place = f"  {first.place}" if first.place else ""
     where = f" at {first.addresses[0]}" if first.addresses and first.change is Change.MODIFIED else ""
-    return f"{sign} {first.key}{where}{place}"
+    return f"{sign} {first.key}{which}{where}{place}"
 
 
 def _fact_line(fact: Fact) -> str:

@@ -17,6 +17,7 @@ from kproxy_nat.errors import KproxyNatError
 COMMANDS = {
     "compile": ("kproxy_nat.cli.compile", "Compile manifests to the rules that kube-proxy would write."),
     "diff": ("kproxy_nat.cli.diff", "Show what changed between two revisions, rule sets or namespaces."),
+    "import": ("kproxy_nat.cli.import_rules", "Read Services and endpoints back out of rules."),
     "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
     "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
     "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),

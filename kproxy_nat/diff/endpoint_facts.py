@@ -69,9 +69,10 @@ def _verdicts(port: RecoveredPort, sign: Sign) -> Iterator[Fact]:
     if model.REJECT in (inside, outside):
         yield Fact(sign, Topic.ENDPOINTS, "no endpoints: connections are rejected", _FIELD)
         return
-    for verdict, what in ((inside, "the cluster IP"), (outside, "clients from outside")):
+    for verdict, what in ((inside, "to the cluster IP"), (outside, "from outside")):
         if verdict:
-            yield Fact(sign, Topic.ENDPOINTS, f"no endpoint on this node: {what} get no answer", _FIELD)
+            text = f"no endpoint on this node: connections {what} are dropped"
+            yield Fact(sign, Topic.ENDPOINTS, text, _FIELD)
 
 
 def _verdict_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -12,6 +13,7 @@ from kproxy_nat.diff.edits import Cause, Counts, EditKind, RulesetDiff
 from kproxy_nat.diff.facts import Fact, ServiceChange, Topic
 from kproxy_nat.diff.impact import Impact
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.recover.model import PortKey
 
 
 class Level(enum.StrEnum):
@@ -77,6 +79,12 @@ class Review:
         """The Services that differ."""
         for family in self.families:
             yield from family.services
+
+    @property
+    def in_both_families(self) -> set[PortKey]:
+        """The service ports that differ in more than one family."""
+        counted = Counter(change.key for change in self.services)
+        return {key for key, count in counted.items() if count > 1}
 
     @property
     def counts(self) -> Counts:
