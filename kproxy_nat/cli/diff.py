@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 
 from kproxy_nat.cli.controlplane_options import controlplane_options
+from kproxy_nat.cli.diff_html import review_html
+from kproxy_nat.cli.diff_json import review_json
 from kproxy_nat.cli.diff_levels import compare
+from kproxy_nat.cli.diff_markdown import review_markdown
 from kproxy_nat.cli.diff_places import with_places
 from kproxy_nat.cli.diff_sides import Side, families_to_compare, load_side
 from kproxy_nat.cli.diff_text import review_text
+from kproxy_nat.cli.diff_unified import unified_text
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import rule_options, verbosity_options
@@ -20,6 +25,7 @@ from kproxy_nat.diff.facts import Topic
 from kproxy_nat.diff.review import Level, Review, filtered
 from kproxy_nat.errors import Code, InvalidInputError, KproxyNatError, Problem
 from kproxy_nat.manifests.sources import STDIN
+from kproxy_nat.net.addresses import IpFamily
 
 DIFFERENT = 1
 """The exit status when the sides differ, as with ``diff`` and ``kubectl diff``."""
@@ -86,39 +92,53 @@ def command(ctx: click.Context, /, **params: Any) -> None:
       kproxy-nat diff netns:demo k8s/ --level structural --scope ours
       kproxy-nat diff git:main:k8s/ k8s/ -o markdown
     """  # noqa: D301
+    if params["level"] == Level.TEXT and params["diff_format"] != "text":
+        raise click.BadParameter("level text is a text", param_hint="'--output'")
     if params["old"] == params["new"] == STDIN:
         raise click.BadParameter("standard input can be read once", param_hint="'NEW'")
     try:
         with gc_paused():
-            review = _review(ctx, params)
+            different = _compare(ctx, params)
     except KproxyNatError as error:
         error.exit_status = max(error.exit_status, TROUBLE)
         raise
-    if review.changed:
+    if different:
         ctx.exit(DIFFERENT)
 
 
-def _review(ctx: click.Context, params: dict[str, Any]) -> Review:
+def _compare(ctx: click.Context, params: dict[str, Any]) -> bool:
+    """Write what differs; return whether anything does."""
     reporter = reporter_of(ctx)
     old = load_side(params["old"], params, reporter)
     new = load_side(params["new"], params, reporter)
     level = _level(params["level"], old, new)
     families = families_to_compare(old, new)
+    color = stdout_has_color(ctx)
+    if level is Level.TEXT:
+        text = unified_text(old, new, families, color=color)
+        write_stdout(text)
+        return bool(text)
+    review = _review(old, new, level, families, params)
+    renderers = {"json": review_json, "markdown": review_markdown, "html": review_html}
+    render = renderers.get(params["diff_format"])
+    write_stdout(render(review) if render else review_text(review, color=color))
+    return review.changed
+
+
+def _review(
+    old: Side, new: Side, level: Level, families: Sequence[IpFamily], params: dict[str, Any]
+) -> Review:
     reviews = [
         compare(old, new, f, services=level is Level.SERVICE, ours=params["scope"] == "ours")
         for f in families
     ]
     review = Review(old.name, new.name, level, reviews, len(families) > 1)
     review = filtered(review, set(params["services"]), set(map(Topic, params["topics"])))
-    review = replace(
-        review,
-        families=[
-            replace(family, services=with_places(family.services, old.node, new.node))
-            for family in review.families
-        ],
-    )
-    write_stdout(review_text(review, color=stdout_has_color(ctx)))
-    return review
+    placed = [
+        replace(family, services=with_places(family.services, old.node, new.node))
+        for family in review.families
+    ]
+    return replace(review, families=placed)
 
 
 def _level(wanted: str | None, old: Side, new: Side) -> Level:
