@@ -96,6 +96,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.BadParameter("level text is a text", param_hint="'--output'")
     if params["old"] == params["new"] == STDIN:
         raise click.BadParameter("standard input can be read once", param_hint="'NEW'")
+    reporter_of(ctx).bug_status = TROUBLE
     try:
         with gc_paused():
             different = _compare(ctx, params)

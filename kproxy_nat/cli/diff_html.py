@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
-from kproxy_nat.cli.diff_text import chain_lines, grouped, heading, impact_sentences, summary_lines
+from kproxy_nat.cli.diff_text import (
+    chain_lines,
+    grouped,
+    heading,
+    impact_sentences,
+    node_heading,
+    summary_lines,
+)
 from kproxy_nat.diff.facts import Fact, ServiceChange
 from kproxy_nat.diff.flows import FlowChange, Outcome
 from kproxy_nat.diff.review import FamilyReview, Level, Review
@@ -39,8 +46,8 @@ def _body(review: Review) -> Iterator[str]:
         yield f'<section class="impact"><h2>Impact</h2><ul>{items}</ul></section>'
     groups = [(family, group) for family in review.families for group in grouped(family.services)]
     for family in review.families:
-        if family.settings:
-            yield _card(f"~ node ({family.family})", list(map(_fact, family.settings)), "", opened=True)
+        if family.settings and not review.said_before(family):
+            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", opened=True)
     twice = review.in_both_families
     for _, group in groups:
         title = heading(group, family=any(change.key in twice for change in group))

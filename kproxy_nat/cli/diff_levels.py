@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import msgspec
@@ -18,13 +19,14 @@ from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.iptables_rule_files import DumpedRules
 from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.selection import Selection
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.recover.affected import affected_services
 from kproxy_nat.recover.balancing import jump_target
 from kproxy_nat.recover.iptables import read_services
 from kproxy_nat.recover.settings import read_settings
-from kproxy_nat.recover.sources import DumpSource, RulesetSource, RuleSource
-from kproxy_nat.ruleset.rules import Ruleset, Table
+from kproxy_nat.recover.sources import DISPATCH_CHAINS, DumpSource, RulesetSource, RuleSource
+from kproxy_nat.ruleset.rules import Chain, Rule, Ruleset, Table
 
 
 def compare(old: Side, new: Side, family: IpFamily, *, services: bool, ours: bool) -> FamilyReview:
@@ -45,7 +47,7 @@ def compare(old: Side, new: Side, family: IpFamily, *, services: bool, ours: boo
     if ours:
         before, after = in_scope(before, is_owned), in_scope(after, is_owned)
     rules = diff_rulesets(before, after)
-    writes = _writes(before, after, rules)
+    writes = _writes(after, rules, parts)
     if not services:
         return FamilyReview(family, rules, [], [], Impact(writes=writes), foreign=_foreign(rules))
     old_ports, new_ports = (read_services(source) for source in parts.sources)
@@ -61,12 +63,28 @@ class _Parts:
     def __init__(self, old: Side, new: Side, family: IpFamily) -> None:
         before, after = _views(old, new, family)
         self.sources: tuple[RuleSource, RuleSource]
+        self.same: NodeView | None = None
         if before is not None and after is not None:
             changed = _changed_part(before, after)
+            known = {view.port.name for view in changed[1].services}
+            self.same = replace(after, services=[s for s in after.services if s.port.name not in known])
             self.rulesets = (lower_to_ruleset(changed[0]), lower_to_ruleset(changed[1]))
             self.sources = (RulesetSource(self.rulesets[0]), RulesetSource(self.rulesets[1]))
         else:
             self._from_dumps(old.dumped(family), new.dumped(family))
+
+    def same_rules(self, table: str, chain: str) -> list[Rule]:
+        """Return the rules in a dispatch chain of Services that do not differ and so were not compiled."""
+        if self.same is None or chain not in DISPATCH_CHAINS.get(table, ()):
+            return []
+        return [rule for rule in self._same_dispatch.tables[table].chains[chain].rules if rule.origin]
+
+    @functools.cached_property
+    def _same_dispatch(self) -> Ruleset:
+        """One endpoint of each kind makes the same rules in the dispatch chains as all of them."""
+        assert self.same is not None
+        services = [ServiceView(view.port, _one_of_each(view.endpoints)) for view in self.same.services]
+        return lower_to_ruleset(replace(self.same, services=services))
 
     def _from_dumps(self, old: DumpedRules, new: DumpedRules) -> None:
         self.rulesets = differing_rulesets(old, new)
@@ -100,6 +118,12 @@ def _changed_part(old: NodeView, new: NodeView) -> tuple[NodeView, NodeView]:
     )
 
 
+def _one_of_each(chosen: Selection) -> Selection:
+    return Selection(
+        chosen.cluster[:1], chosen.local[:1], [*chosen.cluster[:1], *chosen.local[:1]], chosen.any_usable
+    )
+
+
 def _same_rules(old: ServiceView, new: ServiceView) -> bool:
     """Whether two views of a service port make the same rules; where it was read from is not in them."""
     if msgspec.structs.astuple(old.port)[:-1] != msgspec.structs.astuple(new.port)[:-1]:
@@ -117,18 +141,19 @@ def _same_rules(old: ServiceView, new: ServiceView) -> bool:
     )
 
 
-def _writes(old: Ruleset, new: Ruleset, rules: RulesetDiff) -> Writes:
-    """Return what is handed to the kernel to get from one to the other: every chain that differs, whole."""
+def _writes(new: Ruleset, rules: RulesetDiff, parts: _Parts) -> Writes:
+    """Return what is handed to the kernel to get to the new rules: every chain that differs, whole."""
     part = Ruleset(new.family)
     deleted = 0
     for edit in rules.chains:
         table = new.tables.get(edit.table)
         chain = table.chains.get(edit.name) if table else None
-        if table is None or chain is None:
+        if chain is None:
             deleted += 1
             continue
+        rest = parts.same_rules(edit.table, edit.name)
         kept = part.tables.setdefault(edit.table, Table(edit.table))
-        kept.chains[edit.name] = chain
+        kept.chains[edit.name] = Chain(chain.name, [*chain.rules, *rest], chain.policy)
         deleted += edit.is_renamed
     text = render_save(part)
     return Writes(text.count("\n-A "), len(text.encode()), deleted)

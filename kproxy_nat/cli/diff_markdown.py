@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kproxy_nat.cli.diff_text import chain_lines, grouped, heading, impact_sentences, summary_lines
+from kproxy_nat.cli.diff_text import (
+    chain_lines,
+    grouped,
+    heading,
+    impact_sentences,
+    node_heading,
+    summary_lines,
+)
 from kproxy_nat.diff.facts import Fact
 from kproxy_nat.diff.review import FamilyReview, Level, Review
 
@@ -47,8 +54,8 @@ def _lines(review: Review) -> Iterator[str]:
 
 def _services(review: Review) -> Iterator[str]:
     for family in review.families:
-        if family.settings:
-            yield from _section(f"~ node ({family.family})", family.settings, folded=False)
+        if family.settings and not review.said_before(family):
+            yield from _section(node_heading(family, review), family.settings, folded=False)
     twice = review.in_both_families
     for family in review.families:
         groups = grouped(family.services)

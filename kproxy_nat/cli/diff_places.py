@@ -93,7 +93,9 @@ def _placed_endpoint(fact: Fact, service: str, old: Manifests, new: Manifests) -
         found = before if fact.sign is Sign.REMOVED else after
         return replace(fact, place=found[0] if found else "")
     reason = _why(before[1], after[1])
-    return replace(fact, text=f"{fact.text}: {reason}" if reason else fact.text, place=after[0])
+    if not reason:
+        return replace(fact, place=before[0] if fact.sign is Sign.REMOVED else after[0])
+    return replace(fact, text=f"{fact.text}: {reason}", place=after[0])
 
 
 def _why(old: SliceEndpoint, new: SliceEndpoint) -> str:

@@ -33,7 +33,7 @@ def summary_lines(review: Review) -> Iterator[str]:
         yield from _service_summary(review)
     elif not review.changed:
         yield "no difference"
-    if review.changed or review.counts.added or review.counts.removed:
+    if any(family.rules.chains for family in review.families):
         yield rules_line(review)
     if review.hidden:
         yield f"{_number(review.hidden, 'other difference')} not shown"
@@ -80,15 +80,21 @@ def _body(review: Review) -> Iterator[str]:
 
 
 def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
-    if family.settings:
+    if family.settings and not review.said_before(family):
         yield ""
-        yield f"~ node ({family.family})" if review.several_families else "~ node"
+        yield node_heading(family, review)
         yield from map(_fact_line, family.settings)
     twice = review.in_both_families
     for group in grouped(family.services):
         yield ""
         yield heading(group, family=any(change.key in twice for change in group))
         yield from map(_fact_line, group[0].facts)
+
+
+def node_heading(family: FamilyReview, review: Review) -> str:
+    """Return the line above what differs for the node; it names the family, if the other is not alike."""
+    alike = not review.several_families or all(f.settings == family.settings for f in review.families)
+    return "~ node" if alike else f"~ node ({family.family})"
 
 
 def grouped(changes: Iterable[ServiceChange]) -> list[Group]:

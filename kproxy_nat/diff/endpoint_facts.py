@@ -18,7 +18,7 @@ def share_text(share: Fraction) -> str:
     """Return a share as a fraction where it is a simple one, else in percent."""
     if share.denominator <= 10_000:
         return "all" if share == 1 else str(share)
-    return f"{float(share) * 100:.4f} %"
+    return f"{float(share) * 100:.2f}".rstrip("0").rstrip(".") + " %"
 
 
 def listed_endpoints(port: RecoveredPort, sign: Sign) -> Iterator[Fact]:
@@ -34,9 +34,30 @@ def listed_endpoints(port: RecoveredPort, sign: Sign) -> Iterator[Fact]:
 def endpoint_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
     """Return what differs in the endpoints, and in what happens without any."""
     yield from _verdict_facts(old, new)
-    before, after = dict(_pools(old)), dict(_pools(new))
-    for where in dict.fromkeys((*before, *after)):
-        yield from _pool_facts(where, before.get(where, {}), after.get(where, {}))
+    before, after = _by_traffic(old), _by_traffic(new)
+    pairs = {kind: (before[kind], after[kind]) for kind in before if kind in after}
+    told: list[tuple[Shares, Shares]] = []
+    for pair in pairs.values():
+        if pair not in told:
+            told.append(pair)
+            alike = [kind for kind in pairs if pairs[kind] == pair]
+            suffix = "" if len(alike) == len(pairs) else f" for {' and '.join(alike)}"
+            yield from _pool_facts(suffix, *pair)
+
+
+_INSIDE = "the cluster IP"
+_OUTSIDE = "clients from outside"
+_SHORT_CUT = "pods and the node itself"
+
+
+def _by_traffic(port: RecoveredPort) -> dict[str, Shares]:
+    """Return the endpoints for each kind of traffic that the port has addresses for."""
+    kinds = {_INSIDE: port.internal_endpoints} if port.cluster_ip else {}
+    if port.addresses or port.node_port:
+        kinds[_OUTSIDE] = port.external_endpoints
+    if port.external_policy == model.LOCAL and port.internal_policy == model.LOCAL:
+        kinds[_SHORT_CUT] = port.cluster
+    return kinds
 
 
 def _pools(port: RecoveredPort) -> list[tuple[str, Shares]]:
@@ -112,8 +133,7 @@ def _one_verdict(what: str, before: str, after: str) -> Fact:
     return Fact(Sign.CHANGED, Topic.ENDPOINTS, f"{what} {_FATES[after]}; before they {formerly}", _FIELD)
 
 
-def _pool_facts(where: str, before: Shares, after: Shares) -> Iterator[Fact]:
-    suffix = f" {where}" if where else ""
+def _pool_facts(suffix: str, before: Shares, after: Shares) -> Iterator[Fact]:
     for endpoint in sorted(before.keys() - after.keys()):
         text = f"endpoint {endpoint}{suffix}, had {share_text(before[endpoint])}" if endpoint else _UNSERVED
         yield Fact(Sign.REMOVED, Topic.ENDPOINTS, text, _FIELD, endpoint)

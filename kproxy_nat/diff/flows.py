@@ -47,11 +47,22 @@ def changed_flows(old: RecoveredPort | None, new: RecoveredPort | None) -> tuple
     """Return the connections whose fate differs, sorted."""
     before = flows_of(old) if old else {}
     after = flows_of(new) if new else {}
+    before, after = _as_fine_as(before, after), _as_fine_as(after, before)
     return tuple(
         FlowChange(*key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     )
+
+
+def _as_fine_as(flows: dict[FlowKey, Outcome], other: dict[FlowKey, Outcome]) -> dict[FlowKey, Outcome]:
+    """Tell sources apart where the other side does, so that the same traffic has the same key."""
+    finer: dict[FlowKey, Outcome] = {}
+    for (to, source), outcome in flows.items():
+        kinds = [kind for kind in (PODS, NODE, EXTERNAL) if (to, kind) in other]
+        for kind in kinds if source == ANY and kinds else [source]:
+            finer[to, kind] = outcome
+    return finer
 
 
 def is_served(outcome: Outcome | None) -> bool:

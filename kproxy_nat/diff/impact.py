@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import msgspec
 
+from kproxy_nat.diff.clients import lost_clients
 from kproxy_nat.diff.facts import ServiceChange
 from kproxy_nat.diff.flows import FlowChange, Outcome, is_served
 from kproxy_nat.recover.model import DROP, REJECT, PortKey, RecoveredPort
@@ -87,12 +88,8 @@ def impact_of(
         before = old.get(change.old_key or change.key)
         after = new.get(change.key)
         impact.shares.extend(_moved_shares(name, change.flows))
-        impact.stopped.extend(
-            _flow_name(f) for f in change.flows if is_served(f.old) and not is_served(f.new)
-        )
-        impact.started.extend(
-            _flow_name(f) for f in change.flows if is_served(f.new) and not is_served(f.old)
-        )
+        impact.stopped.extend(lost_clients(before, after))
+        impact.started.extend(lost_clients(after, before))
         if change.key.protocol == "UDP":
             impact.stale_udp.extend(_stale_flows(name, change.flows))
         if before is not None and before.affinity_seconds:
@@ -100,15 +97,11 @@ def impact_of(
     return impact
 
 
-def _flow_name(flow: FlowChange) -> str:
-    return flow.to if flow.source == "any" else f"{flow.to} from {flow.source}"
-
-
 def _moved_shares(name: str, flows: Iterable[FlowChange]) -> Iterator[MovedShare]:
     """Yield the largest change of each endpoint over the port's addresses."""
     largest: dict[str, Fraction] = {}
     for flow in flows:
-        if flow.old is None or flow.new is None:
+        if flow.old is None or flow.new is None or not (is_served(flow.old) and is_served(flow.new)):
             continue
         for endpoint in (flow.old.keys() | flow.new.keys()) - _VERDICTS:
             points = 100 * (flow.new.get(endpoint, Fraction(0)) - flow.old.get(endpoint, Fraction(0)))

@@ -45,8 +45,9 @@ class FamilyReview:
         """How many edits of our rules change no Service: of their order, names and comments."""
         if not self.services and not self.settings:
             return sum(len(chain.rules) or 1 for chain in self.rules.chains) - self.foreign
+        renamed = any(change.old_key for change in self.services)
         return sum(
-            (edit.kind is EditKind.MOVE and edit.harmless) or edit.cause is Cause.COMMENT
+            (edit.kind is EditKind.MOVE and edit.harmless) or (edit.cause is Cause.COMMENT and not renamed)
             for edit in self.rules.rules()
         )
 
@@ -79,6 +80,11 @@ class Review:
         """The Services that differ."""
         for family in self.families:
             yield from family.services
+
+    def said_before(self, family: FamilyReview) -> bool:
+        """Whether an earlier family has the same settings."""
+        earlier = self.families[: self.families.index(family)]
+        return any(other.settings == family.settings for other in earlier)
 
     @property
     def in_both_families(self) -> set[PortKey]:

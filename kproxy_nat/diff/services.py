@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from kproxy_nat.diff.endpoint_facts import endpoint_facts, listed_endpoints
 from kproxy_nat.diff.facts import Change, Fact, ServiceChange, Sign, Topic
 from kproxy_nat.diff.flows import changed_flows
+from kproxy_nat.diff.wording import addresses_words, condition_words, rest_words
+from kproxy_nat.net.addresses import Address, join_host_port
 from kproxy_nat.recover import model
 from kproxy_nat.recover.model import NodeSettings, PortKey, RecoveredPort
 
@@ -64,7 +66,8 @@ def _removed(old: RecoveredPort) -> ServiceChange:
 
 
 def _addresses(port: RecoveredPort) -> tuple[str, ...]:
-    listed = [f"{port.cluster_ip}:{port.port}" if port.cluster_ip else "", *port.addresses]
+    cluster_ip = join_host_port(Address(port.cluster_ip), port.port) if port.cluster_ip else ""
+    listed = [cluster_ip, *port.addresses]
     listed.append(f"node port {port.node_port}" if port.node_port else "")
     return tuple(text for text in listed if text)
 
@@ -82,7 +85,7 @@ def _description(port: RecoveredPort, sign: Sign) -> Iterator[Fact]:
         yield Fact(sign, Topic.ADDRESSES, text, "spec.healthCheckNodePort")
     yield from _policy_description(port, sign)
     yield from listed_endpoints(port, sign)
-    yield from (Fact(sign, Topic.RULES, f"a rule that is none of a Service: {rule}") for rule in port.rest)
+    yield from (Fact(sign, Topic.RULES, rest_words(rule)) for rule in port.rest)
 
 
 def _policy_description(port: RecoveredPort, sign: Sign) -> Iterator[Fact]:
@@ -171,7 +174,10 @@ def _policy_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
             text = f"{side} traffic policy {before} -> {after}: {effect}"
             yield Fact(Sign.CHANGED, Topic.POLICY, text, f"spec.{side}TrafficPolicy")
     if old.pods_are and new.pods_are and old.pods_are != new.pods_are:
-        text = f"traffic of pods is what matches {new.pods_are}, no longer {old.pods_are}"
+        text = (
+            f"traffic of pods is what comes {condition_words(new.pods_are)}, "
+            f"no longer {condition_words(old.pods_are)}"
+        )
         yield Fact(Sign.CHANGED, Topic.POLICY, text)
 
 
@@ -227,14 +233,14 @@ def _masquerade_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
 def _masqueraded(condition: str) -> str:
     if not condition:
         return "no traffic"
-    return "all traffic" if condition == "all" else f"traffic with {condition}"
+    return "all traffic" if condition == "all" else f"traffic {condition_words(condition)}"
 
 
 def _rest_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
     for rule in _without(old.rest, new.rest):
-        yield Fact(Sign.REMOVED, Topic.RULES, f"a rule that is none of a Service: {rule}")
+        yield Fact(Sign.REMOVED, Topic.RULES, rest_words(rule))
     for rule in _without(new.rest, old.rest):
-        yield Fact(Sign.ADDED, Topic.RULES, f"a rule that is none of a Service: {rule}")
+        yield Fact(Sign.ADDED, Topic.RULES, rest_words(rule))
 
 
 def diff_settings(old: NodeSettings, new: NodeSettings) -> list[Fact]:
@@ -246,8 +252,8 @@ def diff_settings(old: NodeSettings, new: NodeSettings) -> list[Fact]:
         )
         facts.append(Fact(Sign.CHANGED, Topic.MASQUERADE, text))
     if sorted(old.node_ports_on) != sorted(new.node_ports_on):
-        before, after = _any_of(old.node_ports_on), _any_of(new.node_ports_on)
-        text = f"node ports are open for {after}, no longer for {before}"
+        before, after = addresses_words(old.node_ports_on), addresses_words(new.node_ports_on)
+        text = f"node ports are open on {after}, no longer on {before}"
         facts.append(Fact(Sign.CHANGED, Topic.ADDRESSES, text))
     switches = (
         (old.guards_localhost, new.guards_localhost, "neighbours are kept from loopback addresses"),
@@ -258,10 +264,6 @@ def diff_settings(old: NodeSettings, new: NodeSettings) -> list[Fact]:
         if was != is_now:
             facts.append(Fact(Sign.ADDED if is_now else Sign.REMOVED, Topic.RULES, text))
     return facts
-
-
-def _any_of(conditions: Iterable[str]) -> str:
-    return " or ".join(conditions) or "nothing"
 
 
 def _sign(before: object, after: object) -> Sign:

@@ -122,7 +122,9 @@ def _read_endpoint(source: RuleSource, chain: str) -> _Endpoint:
             text = join_host_port(action.address, action.port)
             notes_clients = Recent in kinds
             if hairpin != action.address:
-                rest.append(f"{chain}: {text} cannot reach itself by way of the Service")
+                rest.append(
+                    f"endpoint {text} cannot reach itself by way of the Service: {chain} does not mark it"
+                )
         else:
             rest.append(rule_text(source, chain, rule))
     return _Endpoint(text, notes_clients, tuple(rest))
