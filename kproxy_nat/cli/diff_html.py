@@ -12,6 +12,7 @@ from kproxy_nat.cli.diff_text import (
     heading,
     impact_sentences,
     node_heading,
+    place_of,
     summary_lines,
 )
 from kproxy_nat.diff.facts import Fact, ServiceChange
@@ -47,17 +48,20 @@ def _body(review: Review) -> Iterator[str]:
     groups = [(family, group) for family in review.families for group in grouped(family.services)]
     for family in review.families:
         if family.settings and not review.said_before(family):
-            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", opened=True)
+            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", "", opened=True)
     twice = review.in_both_families
     for _, group in groups:
         title = heading(group, family=any(change.key in twice for change in group))
         facts = list(map(_fact, group[0].facts))
-        yield _card(title, facts, _members(group) + _flows(group[0]), opened=len(groups) <= _OPEN)
+        yield _card(
+            title, facts, _members(group) + _flows(group[0]), place_of(group), opened=len(groups) <= _OPEN
+        )
 
 
-def _card(title: str, facts: list[str], more: str, *, opened: bool) -> str:
+def _card(title: str, facts: list[str], more: str, place: str, *, opened: bool) -> str:
     kind = _KINDS[title[0]]
-    head = f'<summary><span class="badge">{kind}</span> <span>{escape(title[2:])}</span></summary>'
+    where = f' <span class="place">{escape(place)}</span>' if place else ""
+    head = f'<summary><span class="badge">{kind}</span> <span>{escape(title[2:])}</span>{where}</summary>'
     return (
         f'<details class="card {kind}"{" open" if opened else ""}>{head}'
         f'<ul class="facts">{"".join(facts)}</ul>{more}</details>'
@@ -110,4 +114,4 @@ def _chains(family: FamilyReview) -> Iterator[str]:
             for line in lines
         ]
         title = f"{first[0]} {family.family} {chain.table}: {first[2:]}"
-        yield _card(title, facts, "", opened=opened)
+        yield _card(title, facts, "", "", opened=opened)

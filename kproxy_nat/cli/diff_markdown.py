@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from html import escape
 
 from kproxy_nat.cli.diff_text import (
     chain_lines,
@@ -10,6 +11,7 @@ from kproxy_nat.cli.diff_text import (
     heading,
     impact_sentences,
     node_heading,
+    place_of,
     summary_lines,
 )
 from kproxy_nat.diff.facts import Fact
@@ -55,20 +57,21 @@ def _lines(review: Review) -> Iterator[str]:
 def _services(review: Review) -> Iterator[str]:
     for family in review.families:
         if family.settings and not review.said_before(family):
-            yield from _section(node_heading(family, review), family.settings, folded=False)
+            yield from _section(node_heading(family, review), family.settings, "", folded=False)
     twice = review.in_both_families
     for family in review.families:
         groups = grouped(family.services)
         for group in groups:
             title = heading(group, family=any(change.key in twice for change in group))
-            yield from _section(title, group[0].facts, folded=len(groups) > _OPEN)
+            yield from _section(title, group[0].facts, place_of(group), folded=len(groups) > _OPEN)
 
 
-def _section(title: str, facts: Iterable[Fact], *, folded: bool) -> Iterator[str]:
-    text = _escaped(title[2:])
+def _section(title: str, facts: Iterable[Fact], place: str, *, folded: bool) -> Iterator[str]:
+    text = escape(title[2:])
     sign = {"+": "added", "-": "removed", "~": "changed"}[title[0]]
     yield ""
-    yield f"<details{'' if folded else ' open'}><summary><b>{text}</b> ({sign})</summary>"
+    where = f" <code>{escape(place)}</code>" if place else ""
+    yield f"<details{'' if folded else ' open'}><summary><b>{text}</b> ({sign}){where}</summary>"
     yield ""
     yield "```diff"
     for fact in facts:
@@ -82,7 +85,7 @@ def _chains(family: FamilyReview) -> Iterator[str]:
     for chain in family.rules.chains:
         lines = list(chain_lines(chain, family.family))
         yield ""
-        yield f"<details><summary>{family.family} {chain.table}: {_escaped(lines[0].strip())}</summary>"
+        yield f"<details><summary>{family.family} {chain.table}: {escape(lines[0].strip())}</summary>"
         yield ""
         yield "```diff"
         yield from (line.strip() for line in lines[1:])

@@ -87,7 +87,8 @@ def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
     twice = review.in_both_families
     for group in grouped(family.services):
         yield ""
-        yield heading(group, family=any(change.key in twice for change in group))
+        place = f"  {place_of(group)}" if place_of(group) else ""
+        yield heading(group, family=any(change.key in twice for change in group)) + place
         yield from map(_fact_line, group[0].facts)
 
 
@@ -116,9 +117,13 @@ def heading(group: Group, *, family: bool) -> str:
         names = [str(change.key) for change in group[:_ALIKE_LISTED]]
         more = f" and {len(group) - _ALIKE_LISTED} more" if len(group) > _ALIKE_LISTED else ""
         return f"{sign} {_number(len(group), 'service port')} alike: {', '.join(names)}{more}{which}"
-    place = f"  {first.place}" if first.place else ""
     where = f" at {first.addresses[0]}" if first.addresses and first.change is Change.MODIFIED else ""
-    return f"{sign} {first.key}{which}{where}{place}"
+    return f"{sign} {first.key}{which}{where}"
+
+
+def place_of(group: Group) -> str:
+    """Return where the manifests define the Service of a group, if it is one alone."""
+    return group[0].place if len(group) == 1 else ""
 
 
 def _fact_line(fact: Fact) -> str:
