@@ -204,7 +204,7 @@ class _PortReader:
                 self.pods_are = self._condition(rule, (Comment,))
             elif kinds or not target.startswith((names.CLUSTER_PREFIX, names.LOCAL_PREFIX)):
                 self.rest.append(rule_text(self.source, chain, rule))
-        if self.external_verdict == model.DROP:
+        if self.external_verdict == model.DROP or self.health_check_node_port:
             self.external_policy = model.LOCAL
 
     def _read_firewall(self) -> None:

@@ -116,15 +116,20 @@ def _is_narrowed(port: RecoveredPort) -> bool:
 
 
 def _slices(namespace: str, service: str, ports: Sequence[RecoveredPort]) -> Iterator[Manifest]:
-    """Yield slices: ports with the same addresses share one."""
-    shared: dict[tuple[IpFamily, str], list[tuple[PortKey, int]]] = defaultdict(list)
-    contents: dict[tuple[IpFamily, str], list[Manifest]] = {}
+    """Yield slices: ports with the same addresses share one, unless they have the same name."""
+    shared: dict[tuple[IpFamily, str, int], list[Manifest]] = defaultdict(list)
+    contents: dict[tuple[IpFamily, str, int], list[Manifest]] = {}
     for port in ports:
         for number, endpoints in _by_number(port).items():
-            place = (port.family, repr(endpoints))
-            shared[place].append((port.key, number))
-            contents[place] = endpoints
-    for position, (place, keys) in enumerate(shared.items(), start=1):
+            entry = _slice_port(port.key, number)
+            text = repr(endpoints)
+            turn = 0
+            while any(other["name"] == entry["name"] for other in shared[port.family, text, turn]):
+                turn += 1
+            shared[port.family, text, turn].append(entry)
+            contents[port.family, text, turn] = endpoints
+    used = [(place, entries) for place, entries in shared.items() if entries]
+    for position, (place, entries) in enumerate(used, start=1):
         yield {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -134,7 +139,7 @@ def _slices(namespace: str, service: str, ports: Sequence[RecoveredPort]) -> Ite
                 "labels": {"kubernetes.io/service-name": service},
             },
             "addressType": str(place[0]),
-            "ports": [_slice_port(key, number) for key, number in keys],
+            "ports": entries,
             "endpoints": contents[place],
         }
 

@@ -69,5 +69,7 @@ def test_random_clusters_compile_to_themselves(seed: int) -> None:
     cluster = load(yaml_text(objects))
     options = options_of(cluster, node_name=NODE_NAME)
     for family in IpFamily:
-        again = save_text(build_view(cluster, options, family))
-        assert again == save_text(made.view(family))
+        if made.view(family).is_large_cluster:
+            continue
+        again = read_chains(save_text(build_view(cluster, options, family)))
+        assert not chain_differences(again, read_chains(save_text(made.view(family))))
