@@ -243,8 +243,17 @@ def _rest_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
         yield Fact(Sign.ADDED, Topic.RULES, rest_words(rule))
 
 
+_ALL = "the proxy's rules that belong to no Service"
+
+
 def diff_settings(old: NodeSettings, new: NodeSettings) -> list[Fact]:
     """Return what differs in the proxy's options, as far as rules show it."""
+    if NodeSettings() in (old, new):
+        return (
+            []
+            if old == new
+            else [Fact(_sign(old != NodeSettings(), new != NodeSettings()), Topic.RULES, _ALL)]
+        )
     facts = []
     if old.masquerade_mark != new.masquerade_mark:
         text = (

@@ -196,9 +196,10 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
     first = _SIGNIFICANT_LINE.search(text)
     if first is None:
         if named:
-            reading.refuse(
-                Code.SOURCE_EMPTY, name, "the input is empty", "a manifest has at least one object"
+            hint = (
+                "/dev/null stands for nothing" if reading.any_form else "a manifest has at least one object"
             )
+            reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", hint)
     elif not _RULE_FILE.match(first[0]):
         reading.texts.append(SourceText(name, text, named))
     elif reading.any_form:
