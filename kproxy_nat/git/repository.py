@@ -78,7 +78,7 @@ class Revision:
             raise GitError(
                 "the revision is missing", "write git:REV or git:REV:PATH, such as git:HEAD~1:k8s/"
             )
-        return cls(name, path.rstrip("/") or ".")
+        return cls(name, path.rstrip("/"))
 
     def source_of(self, path: str) -> str:
         """Return how a file of this revision is named in messages."""
@@ -86,7 +86,9 @@ class Revision:
 
 
 def find_entry(revision: Revision) -> TreeEntry:
-    """Return what is at the path of a revision; a path that begins with ``/`` is seen from the top.
+    """Return what is at the path of a revision, as git reads ``REV:PATH``.
+
+    A path is seen from the top of the repository, one that begins with ``./`` or ``../`` from where one stands.
 
     Raises:
         GitError: there is no git, no repository, no such revision, or no such path in it.
@@ -144,10 +146,9 @@ def read_files(entries: Sequence[TreeEntry]) -> Iterator[bytes]:
 
 def _from_top(top: str, path: str) -> str:
     """Return a path as seen from the top of the repository."""
-    if path.startswith("/"):
-        return str(PurePosixPath(path.lstrip("/") or "."))
+    relative = path.split("/")[0] in (".", "..")
     parts: list[str] = []
-    for part in PurePosixPath(top, path).parts:
+    for part in PurePosixPath(top if relative else ".", path.lstrip("/")).parts:
         if part == ".." and parts:
             parts.pop()
         elif part == "..":
