@@ -50,9 +50,10 @@ def compare(old: Side, new: Side, family: IpFamily, *, services: bool, ours: boo
     writes = _writes(after, rules, parts)
     if not services:
         return FamilyReview(family, rules, [], [], Impact(writes=writes), foreign=_foreign(rules))
-    old_ports, new_ports = (read_services(source) for source in parts.sources)
+    sources = parts.sources()
+    old_ports, new_ports = (read_services(source) for source in sources)
     changes = diff_services(old_ports, new_ports)
-    settings = diff_settings(*(read_settings(source) for source in parts.sources))
+    settings = diff_settings(*(read_settings(source) for source in sources))
     impact = impact_of(changes, old_ports, new_ports, writes)
     return FamilyReview(family, rules, changes, settings, impact, foreign=_foreign(rules))
 
@@ -62,16 +63,24 @@ class _Parts:
 
     def __init__(self, old: Side, new: Side, family: IpFamily) -> None:
         before, after = _views(old, new, family)
-        self.sources: tuple[RuleSource, RuleSource]
         self.same: NodeView | None = None
         if before is not None and after is not None:
             changed = _changed_part(before, after)
             known = {view.port.name for view in changed[1].services}
             self.same = replace(after, services=[s for s in after.services if s.port.name not in known])
+            self.dumps: tuple[DumpedRules, DumpedRules] | None = None
             self.rulesets = (lower_to_ruleset(changed[0]), lower_to_ruleset(changed[1]))
-            self.sources = (RulesetSource(self.rulesets[0]), RulesetSource(self.rulesets[1]))
         else:
-            self._from_dumps(old.dumped(family), new.dumped(family))
+            self.dumps = (old.dumped(family), new.dumped(family))
+            self.rulesets = differing_rulesets(*self.dumps)
+
+    def sources(self) -> tuple[RuleSource, RuleSource]:
+        """Return where Services are read from: those that can differ, and perhaps others."""
+        if self.dumps is None:
+            return RulesetSource(self.rulesets[0]), RulesetSource(self.rulesets[1])
+        old, new = self.dumps
+        wanted = affected_services(old.dump, new.dump)
+        return DumpSource(old, wanted), DumpSource(new, wanted)
 
     def same_rules(self, table: str, chain: str) -> list[Rule]:
         """Return the rules in a dispatch chain of Services that do not differ and so were not compiled."""
@@ -85,11 +94,6 @@ class _Parts:
         assert self.same is not None
         services = [ServiceView(view.port, _one_of_each(view.endpoints)) for view in self.same.services]
         return lower_to_ruleset(replace(self.same, services=services))
-
-    def _from_dumps(self, old: DumpedRules, new: DumpedRules) -> None:
-        self.rulesets = differing_rulesets(old, new)
-        wanted = affected_services(old.dump, new.dump)
-        self.sources = (DumpSource(old, wanted), DumpSource(new, wanted))
 
 
 def _views(old: Side, new: Side, family: IpFamily) -> tuple[NodeView | None, NodeView | None]:

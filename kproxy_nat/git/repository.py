@@ -88,7 +88,8 @@ class Revision:
 def find_entry(revision: Revision) -> TreeEntry:
     """Return what is at the path of a revision, as git reads ``REV:PATH``.
 
-    A path is seen from the top of the repository, one that begins with ``./`` or ``../`` from where one stands.
+    A path is seen from the top of the repository; one that begins with ``./`` or ``../``, from where one
+    stands.
 
     Raises:
         GitError: there is no git, no repository, no such revision, or no such path in it.
@@ -146,7 +147,7 @@ def read_files(entries: Sequence[TreeEntry]) -> Iterator[bytes]:
 
 def _from_top(top: str, path: str) -> str:
     """Return a path as seen from the top of the repository."""
-    relative = path.split("/")[0] in (".", "..")
+    relative = path.split("/", maxsplit=1)[0] in (".", "..")
     parts: list[str] = []
     for part in PurePosixPath(top if relative else ".", path.lstrip("/")).parts:
         if part == ".." and parts:
