@@ -67,6 +67,13 @@ TROUBLE = 2
     help="Look at differences of this kind only; may be repeated.",
 )
 @click.option(
+    "--family",
+    type=click.Choice(["ipv4", "ipv6", "all"]),
+    default="all",
+    show_default=True,
+    help="Compare this family only.",
+)
+@click.option(
     "--scope",
     type=click.Choice(["all", "ours"]),
     default="all",
@@ -113,7 +120,9 @@ def _compare(ctx: click.Context, params: dict[str, Any]) -> bool:
     old = load_side(params["old"], params, reporter)
     new = load_side(params["new"], params, reporter)
     level = _level(params["level"], old, new)
-    families = families_to_compare(old, new)
+    if level is not Level.SERVICE and (params["services"] or params["topics"]):
+        raise click.UsageError(f"--service and --only look at Services, but the level is {level}")
+    families = families_to_compare(old, new, params["family"])
     color = stdout_has_color(ctx)
     if level is Level.TEXT:
         text = unified_text(old, new, families, color=color)

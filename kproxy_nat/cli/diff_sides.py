@@ -125,20 +125,23 @@ def _load_rules(texts: list[SourceText]) -> dict[IpFamily, DumpedRules]:
     return found
 
 
-def families_to_compare(old: Side, new: Side) -> list[IpFamily]:
+def families_to_compare(old: Side, new: Side, wanted: str) -> list[IpFamily]:
     """Return the families that both sides speak of; rule files speak of those that they hold.
+
+    ``wanted`` is one of them in lower case, or all.
 
     Raises:
         InvalidInputError: there is none.
     """
     limits = [set(side.rules) for side in (old, new) if side.rules]
-    families = [family for family in IpFamily if all(family in limit for limit in limits)]
+    chosen = [family for family in IpFamily if wanted in ("all", family.lower())]
+    families = [family for family in chosen if all(family in limit for limit in limits)]
     if not families:
         message = f"{old.name} holds {_listed(old)} rules, {new.name} {_listed(new)} rules"
-        hint = "compare two files of the same family"
+        hint = "compare two files of the same family, and with --family that one"
         raise InvalidInputError(Problem(Code.FAMILIES_DIFFER, message, hint=hint))
     return families
 
 
 def _listed(side: Side) -> str:
-    return " and ".join(side.rules)
+    return " and ".join(side.rules or IpFamily)
