@@ -54,13 +54,16 @@ def load_cluster(
     max_bytes: int,
     mode: str | None,
     controlplane: ControlPlaneOptions | None,
+    reading: Reading | None = None,
 ) -> LoadedCluster:
     """Read the sources into a cluster, completed if so asked, reporting warnings and assumptions.
+
+    With ``reading``, the sources have been read already.
 
     Raises:
         InvalidInputError: something is wrong with the input, unless ``exclude_errors`` leaves it out.
     """
-    reading = _read(sources, recursive=recursive, max_bytes=max_bytes)
+    reading = reading or _read(sources, recursive=recursive, max_bytes=max_bytes)
     loaded = _load(reading, strict=strict, needs_workloads=needs_pods if controlplane else no_workloads)
     mirrored, not_mirrored = mirror_endpoints(loaded.cluster)
     assumptions = _complete(loaded, controlplane) if controlplane else []
@@ -108,6 +111,12 @@ def _cannot_be_left_out(problem: Problem) -> bool:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def read_any_form(source: str, *, recursive: bool, max_bytes: int) -> Reading:
+    """Read a source that may hold manifests or rules, or nothing."""
+    stdin = _standard_input()
+    return read_sources([source], stdin, recursive=recursive, max_bytes=max_bytes, any_form=True)
 
 
 def _read(sources: Sequence[str], *, recursive: bool, max_bytes: int) -> Reading:

@@ -16,7 +16,8 @@ from kproxy_nat.cli.options import overrides_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.controlplane.node_networks import AssumedOrigin, named_node
-from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, SourceText
+from kproxy_nat.errors import Code, InvalidInputError, Problem
+from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, Reading, SourceText
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.explain import explain
@@ -86,6 +87,7 @@ def load_node(
     params: dict[str, Any],
     reporter: Reporter,
     complete: Callable[[Overrides], Overrides] = lambda overrides: overrides,
+    reading: Reading | None = None,
 ) -> LoadedNode:
     """Load and check the input; report what is doubtful; return the node's view in both families.
 
@@ -93,6 +95,7 @@ def load_node(
         params: of a command with ``input_options``, ``rule_options`` and ``controlplane_options``.
         reporter: for warnings, remarks and explanations.
         complete: adds what is known of the node where the command line says nothing.
+        reading: the sources, if they have been read already.
 
     Raises:
         InvalidInputError: something is wrong with the input.
@@ -112,6 +115,7 @@ def load_node(
         max_bytes=params["max_input_mib"] << 20,
         mode=params["mode"],
         controlplane=controlplane,
+        reading=reading,
     )
     cluster = loaded.cluster
     overrides = _choose_assumed_node(overrides, cluster, reporter)
@@ -125,6 +129,18 @@ def load_node(
         for sentence in explain(cluster, views):
             reporter.explain(sentence)
     return LoadedNode(cluster, options, views, loaded.assumptions, loaded.texts)
+
+
+def require_iptables_mode(options: NodeOptions, action: str) -> None:
+    """Refuse nftables mode where only rules of iptables can be ``action`` (a participle).
+
+    Raises:
+        InvalidInputError: the mode is nftables.
+    """
+    if options.mode is ProxyMode.NFTABLES:
+        message = f"rules of nftables mode cannot be {action} yet"
+        hint = "give --mode iptables; compile --mode nftables writes the rules"
+        raise InvalidInputError(Problem(Code.UNSUPPORTED_VALUE, message, hint=hint))
 
 
 def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:

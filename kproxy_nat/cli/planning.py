@@ -20,13 +20,13 @@ from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import wanted_for
-from kproxy_nat.cli.node import load_node
+from kproxy_nat.cli.node import load_node, require_iptables_mode
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
-from kproxy_nat.errors import Code, InvalidInputError, Problem, Severity
+from kproxy_nat.errors import Code, Problem, Severity
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
-from kproxy_nat.proxy.options import NodeOptions, Overrides, ProxyMode
+from kproxy_nat.proxy.options import Overrides
 from kproxy_nat.proxy.view import NodeView
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -93,7 +93,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
     """
     facts = target.namespace.run(read_facts)
     node = load_node(params, reporter, lambda overrides: _completed(overrides, facts))
-    _refuse_nftables(node.options)
+    require_iptables_mode(node.options, "applied")
     views = [view for view in node.views if view.family in _FAMILIES[params["family"]]]
     usable = [view for view in views if view.family in facts.families]
     _mention_unusable([view for view in views if view not in usable], target, reporter)
@@ -138,13 +138,6 @@ def warn_of_kube_proxy(live: Mapping[IpFamily, LiveRules], reporter: Reporter) -
     if any(managed_by_kube_proxy(rules.dump) for rules in live.values()):
         message = "a kube-proxy runs here (chain KUBE-PROXY-CANARY); it will write its own rules over these"
         reporter.report([Problem(Code.OTHER_PROXY, message, Severity.WARNING, hint="stop it first")])
-
-
-def _refuse_nftables(options: NodeOptions) -> None:
-    if options.mode is ProxyMode.NFTABLES:
-        message = "rules of nftables mode cannot be applied yet"
-        hint = "give --mode iptables, or load what compile --mode nftables writes with nft -f"
-        raise InvalidInputError(Problem(Code.UNSUPPORTED_VALUE, message, hint=hint))
 
 
 def _completed(overrides: Overrides, facts: NamespaceFacts) -> Overrides:

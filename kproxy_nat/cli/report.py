@@ -18,13 +18,14 @@ _MAX_SHOWN = 1000
 
 @dataclass(slots=True)
 class Reporter:
-    """How to talk: what the global options say."""
+    """How to talk: what the global options say, and which exit status an internal error has."""
 
     quiet: bool = False
     verbose: bool = False
     color: bool = False
     log_format: str = "text"
     debug: bool = False
+    bug_status: int = 1
     shown: int = field(default=0, init=False)
 
     def report(self, problems: Iterable[Problem]) -> None:
@@ -62,7 +63,7 @@ class Reporter:
         as_json = self.log_format == "json"
         text = _json_line("error", summary) if as_json else f"kproxy-nat: {summary}\n  help: {help_text}"
         self._emit(text)
-        return 1
+        return self.bug_status
 
     def _emit(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""Reading sources: files, directories and standard input, as text that is safe to parse."""
+"""Reading sources: files, directories, revisions and standard input, as text that is safe to parse."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from kproxy_nat.errors import Code, Location, Problem
+from kproxy_nat.errors import Code, Location, Problem, Severity
+from kproxy_nat.git.repository import PREFIX as GIT_PREFIX
+from kproxy_nat.git.repository import GitError
+from kproxy_nat.manifests.git_sources import find_git_files
 
 MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_MAX_BYTES = 256 << 20
 STDIN = "-"
 
-_OTHER_SCHEMES = ("git:", "netns:", "host:", "cluster:")
+_OTHER_SCHEMES = ("netns:", "host:", "cluster:")
 _SIGNIFICANT_LINE = re.compile(r"^(?!\s*(?:#.*)?$).*$", re.MULTILINE)
-_RULE_FILE = re.compile(r"\*\w+\s*$|(?:add |flush |delete )?(?:table|ruleset)\s")
+_RULE_FILE = re.compile(
+    r"\*\w+\s*$|(?:add |flush |delete )?(?:table|ruleset)\s|:\S+ (?:-|ACCEPT|DROP) \[|(?:\[\d+:\d+\] )?-A \S"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +38,17 @@ class SourceText:
 
 @dataclass(slots=True)
 class Reading:
-    """What was read: texts in a stable order, and the problems met on the way."""
+    """What was read: texts in a stable order, and the problems met on the way.
 
+    Attributes:
+        any_form: whether rule files are taken, too, and sources that hold nothing.
+        texts: manifests.
+        rules: rule files, if ``any_form``.
+    """
+
+    any_form: bool = False
     texts: list[SourceText] = field(default_factory=list)
+    rules: list[SourceText] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
 
@@ -45,26 +58,37 @@ class Reading:
 
 
 def read_sources(
-    sources: Sequence[str], stdin: BinaryIO, *, recursive: bool = False, max_bytes: int = DEFAULT_MAX_BYTES
+    sources: Sequence[str],
+    stdin: BinaryIO,
+    *,
+    recursive: bool = False,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    any_form: bool = False,
 ) -> Reading:
-    """Read every source; directories yield their manifests, sorted by path."""
-    reading = Reading()
+    """Read every source; directories yield their manifests, sorted by path.
+
+    With ``any_form`` rule files are taken, too; a directory without manifests yields whatever files it holds,
+    and a device, or a directory with nothing in it, may be empty: so others show what was added or removed.
+    """
+    reading = Reading(any_form)
     for source in dict.fromkeys(sources):
         if source == STDIN:
             _add_text(reading, "stdin", stdin.read(max_bytes + 1), max_bytes, named=True)
+        elif source.startswith(GIT_PREFIX):
+            _read_git(reading, source, recursive=recursive, max_bytes=max_bytes)
         elif not source or not os.path.exists(source):
             hint = _not_found_hint(source)
             reading.refuse(Code.SOURCE_NOT_FOUND, source or "''", "no such file or directory", hint)
         elif os.path.isdir(source):
             _read_directory(reading, Path(source), recursive=recursive, max_bytes=max_bytes)
         else:
-            _read_file(reading, Path(source), max_bytes, named=True)
+            _read_file(reading, Path(source), max_bytes, named=not any_form or Path(source).is_file())
     return reading
 
 
 def _not_found_hint(source: str) -> str:
     if source.startswith(_OTHER_SCHEMES):
-        return "manifests are read from files, directories and '-' (standard input)"
+        return "manifests are read from files, directories, git:REV:PATH and '-' (standard input)"
     path = Path(source)
     try:
         nearby = [entry.name for entry in path.parent.iterdir()]
@@ -74,9 +98,35 @@ def _not_found_hint(source: str) -> str:
     return f"did you mean {path.parent / close[0]}?" if close else ""
 
 
+def _read_git(reading: Reading, source: str, *, recursive: bool, max_bytes: int) -> None:
+    try:
+        found = find_git_files(source, MANIFEST_SUFFIXES, recursive=recursive, others=reading.any_form)
+        for name, data in found.contents():
+            if name not in reading.files:
+                reading.files.add(name)
+                _add_text(reading, name, data, max_bytes, named=not found.is_folder)
+    except GitError as error:
+        reading.refuse(Code.SOURCE_NOT_FOUND, source, error.message, error.hint)
+        return
+    for path in found.submodules:
+        message = f"{path} is a submodule; its manifests are not read"
+        reading.problems.append(
+            Problem(Code.SUBMODULE, message, Severity.WARNING, Location(source), hint="read it from within")
+        )
+    if not found.entries and not reading.any_form:
+        hint = _elsewhere(below=found.below)
+        reading.refuse(Code.DIRECTORY_WITHOUT_MANIFESTS, source, "the directory holds no manifests", hint)
+
+
+def _elsewhere(*, below: bool) -> str:
+    return "they are in folders below it: add -R" if below else f"looked for {', '.join(MANIFEST_SUFFIXES)}"
+
+
 def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_bytes: int) -> None:
     try:
         paths = sorted(_manifest_paths(directory, recursive=recursive))
+        if not paths and reading.any_form:
+            paths = sorted(Path(e.path) for e in os.scandir(directory) if e.is_file() and e.name[0] != ".")
     except OSError as error:
         reading.refuse(Code.SOURCE_UNREADABLE, str(directory), error.strerror or str(error))
         return
@@ -84,16 +134,14 @@ def _read_directory(reading: Reading, directory: Path, *, recursive: bool, max_b
     new = any(os.path.realpath(path) not in reading.files for path in paths)
     for path in paths:
         _read_file(reading, path, max_bytes, named=False)
+    if reading.any_form:
+        return
     if new and len(reading.texts) + len(reading.problems) == before:
         reading.refuse(Code.SOURCE_EMPTY, str(directory), "all manifests in the directory are empty")
     if not paths:
         below = not recursive and any(_manifest_paths(directory, recursive=True))
-        hint = (
-            "they are in folders below it: add -R" if below else f"looked for {', '.join(MANIFEST_SUFFIXES)}"
-        )
-        reading.refuse(
-            Code.DIRECTORY_WITHOUT_MANIFESTS, str(directory), "the directory holds no manifests", hint
-        )
+        message = "the directory holds no manifests"
+        reading.refuse(Code.DIRECTORY_WITHOUT_MANIFESTS, str(directory), message, _elsewhere(below=below))
 
 
 def _manifest_paths(directory: Path, *, recursive: bool) -> Iterator[Path]:
@@ -148,15 +196,18 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
     first = _SIGNIFICANT_LINE.search(text)
     if first is None:
         if named:
-            reading.refuse(
-                Code.SOURCE_EMPTY, name, "the input is empty", "a manifest has at least one object"
+            hint = (
+                "/dev/null stands for nothing" if reading.any_form else "a manifest has at least one object"
             )
-    elif _RULE_FILE.match(first[0]):
+            reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", hint)
+    elif not _RULE_FILE.match(first[0]):
+        reading.texts.append(SourceText(name, text, named))
+    elif reading.any_form:
+        reading.rules.append(SourceText(name, text, named))
+    else:
         line = text.count("\n", 0, first.start()) + 1
         message = "this is a rule file, not a manifest"
         reading.refuse(Code.NOT_A_MANIFEST, name, message, "compile takes Kubernetes manifests", line=line)
-    else:
-        reading.texts.append(SourceText(name, text, named))
 
 
 def _decode(data: bytes) -> str:

@@ -89,8 +89,8 @@ def test_standard_input() -> None:
         ("entirely-else", ""),
         ("nowhere/web.yaml", "nowhere is not a directory that can be read"),
         ("web.yaml/x", "web.yaml is not a directory that can be read"),
-        ("git:HEAD", "manifests are read from files, directories and '-' (standard input)"),
-        ("cluster:prod", "manifests are read from files, directories and '-' (standard input)"),
+        ("netns:demo", "manifests are read from files, directories, git:REV:PATH and '-' (standard input)"),
+        ("cluster:prod", "manifests are read from files, directories, git:REV:PATH and '-' (standard input)"),
     ],
 )
 def test_a_missing_file_is_named_with_a_guess(source: str, hint: str) -> None:

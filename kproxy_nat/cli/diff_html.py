@@ -1,0 +1,117 @@
+"""Differences as one HTML page that needs nothing else: searchable, folded by Service, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+
+from kproxy_nat.cli.diff_text import (
+    chain_lines,
+    grouped,
+    heading,
+    impact_sentences,
+    node_heading,
+    place_of,
+    summary_lines,
+)
+from kproxy_nat.diff.facts import Fact, ServiceChange
+from kproxy_nat.diff.flows import FlowChange, Outcome
+from kproxy_nat.diff.review import FamilyReview, Level, Review
+
+_KINDS = {"+": "added", "-": "removed", "~": "changed"}
+_OPEN = 20
+_FLOW_ROWS = 40
+"""So many rows a table of flows has at most; a page of 5,000 Services has to load fast."""
+
+
+def review_html(review: Review) -> str:
+    """Return a comparison as a page."""
+    template = files("kproxy_nat.cli").joinpath("diff_page.html").read_text(encoding="utf-8")
+    title = f"{review.old} to {review.new}"
+    return (
+        template.replace("{{title}}", escape(title))
+        .replace("{{summary}}", "".join(f"<li>{escape(line)}</li>" for line in summary_lines(review)))
+        .replace("{{body}}", "".join(_body(review)))
+    )
+
+
+def _body(review: Review) -> Iterator[str]:
+    if review.level is not Level.SERVICE:
+        for family in review.families:
+            yield from _chains(family)
+        return
+    sentences = list(impact_sentences(review.impact)) if review.changed else []
+    if sentences:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        yield f'<section class="impact"><h2>Impact</h2><ul>{items}</ul></section>'
+    groups = [(family, group) for family in review.families for group in grouped(family.services)]
+    for family in review.families:
+        if family.settings and not review.said_before(family):
+            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", "", opened=True)
+    twice = review.in_both_families
+    for _, group in groups:
+        title = heading(group, family=any(change.key in twice for change in group))
+        facts = list(map(_fact, group[0].facts))
+        yield _card(
+            title, facts, _members(group) + _flows(group[0]), place_of(group), opened=len(groups) <= _OPEN
+        )
+
+
+def _card(title: str, facts: list[str], more: str, place: str, *, opened: bool) -> str:
+    kind = _KINDS[title[0]]
+    where = f' <span class="place">{escape(place)}</span>' if place else ""
+    head = f'<summary><span class="badge">{kind}</span> <span>{escape(title[2:])}</span>{where}</summary>'
+    return (
+        f'<details class="card {kind}"{" open" if opened else ""}>{head}'
+        f'<ul class="facts">{"".join(facts)}</ul>{more}</details>'
+    )
+
+
+def _fact(fact: Fact) -> str:
+    place = f'<span class="place">{escape(fact.place)}</span>' if fact.place else ""
+    return f'<li class="{_KINDS[fact.sign]}"><b>{fact.sign}</b><span>{escape(fact.text)}</span>{place}</li>'
+
+
+def _members(group: list[ServiceChange]) -> str:
+    """Name all Services of a group, so that a search finds them."""
+    if len(group) == 1:
+        return ""
+    names = ", ".join(escape(str(change.key)) for change in group)
+    return f'<details class="members"><summary>all {len(group)}</summary><p>{names}</p></details>'
+
+
+def _flows(change: ServiceChange) -> str:
+    rows = "".join(row for flow in change.flows for row in _rows(flow))
+    if not rows:
+        return ""
+    head = "<tr><th>to</th><th>from</th><th>endpoint</th><th>before</th><th>after</th></tr>"
+    table = f'<div class="scroll"><table>{head}{rows}</table></div>'
+    return f'<details class="flows"><summary>shares of new connections</summary>{table}</details>'
+
+
+def _rows(flow: FlowChange) -> Iterator[str]:
+    endpoints = list(dict.fromkeys((*(flow.old or {}), *(flow.new or {}))))
+    for position, endpoint in enumerate(endpoints[:_FLOW_ROWS]):
+        where = (flow.to, flow.source) if position == 0 else ("", "")
+        cells = (*where, endpoint or "none", _share(flow.old, endpoint), _share(flow.new, endpoint))
+        yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+    if len(endpoints) > _FLOW_ROWS:
+        yield f'<tr><td></td><td></td><td colspan="3">and {len(endpoints) - _FLOW_ROWS} more</td></tr>'
+
+
+def _share(outcome: Outcome | None, endpoint: str) -> str:
+    share = (outcome or {}).get(endpoint)
+    return "" if share is None else f"{float(share) * 100:.2f} %"
+
+
+def _chains(family: FamilyReview) -> Iterator[str]:
+    opened = len(family.rules.chains) <= _OPEN
+    for chain in family.rules.chains:
+        first, *lines = (line.strip() for line in chain_lines(chain, family.family))
+        facts = [
+            f'<li class="{_KINDS[line[0]]}"><b>{line[0]}</b><code>{escape(line[2:])}</code></li>'
+            for line in lines
+        ]
+        title = f"{first[0]} {family.family} {chain.table}: {first[2:]}"
+        yield _card(title, facts, "", "", opened=opened)

@@ -1,0 +1,230 @@
+"""Differences for a terminal: a summary first, then Service by Service, or chain by chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kproxy_nat.diff.edits import Cause, ChainEdit, EditKind, RuleEdit
+from kproxy_nat.diff.facts import Change, Fact, ServiceChange
+from kproxy_nat.diff.impact import Impact
+from kproxy_nat.diff.review import FamilyReview, Level, Review
+from kproxy_nat.formats.iptables_render import render_rule
+from kproxy_nat.net.addresses import IpFamily
+
+_RED, _GREEN, _YELLOW, _BOLD, _DIM, _PLAIN = (f"\x1b[{n}m" for n in (31, 32, 33, 1, 2, 0))
+_STYLES = {"+": _GREEN, "-": _RED, "~": _YELLOW}
+_SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.MODIFIED: "~"}
+_ALIKE_LISTED = 5
+_LISTED = 12
+
+Group = list[ServiceChange]
+"""Services to which the same happened."""
+
+
+def review_text(review: Review, *, color: bool) -> str:
+    """Return a comparison as text."""
+    lines = [*summary_lines(review), *_body(review)]
+    return "".join(f"{_painted(line) if color else line}\n" for line in lines)
+
+
+def summary_lines(review: Review) -> Iterator[str]:
+    """Yield what matters most, a line each."""
+    if review.level is Level.SERVICE:
+        yield from _service_summary(review)
+    elif not review.changed:
+        yield "no difference"
+    if any(family.rules.chains for family in review.families):
+        yield rules_line(review)
+    if review.hidden:
+        yield f"{_number(review.hidden, 'other difference')} not shown"
+
+
+def _service_summary(review: Review) -> Iterator[str]:
+    kinds = [change.change for change in review.services]
+    settings = sum(len(family.settings) for family in review.families)
+    if kinds:
+        parts = [f"{kinds.count(kind)} {kind}" for kind in Change if kind in kinds]
+        yield f"{_number(len(kinds), 'service port')}: {', '.join(parts)}"
+    elif not settings:
+        yield "no Service differs"
+    if review.without_effect:
+        text = _number(review.without_effect, "rule or chain differs", "rules or chains differ")
+        yield f"{text} without changing any Service"
+    if review.foreign:
+        text = _number(review.foreign, "rule that is not ours differs", "rules that are not ours differ")
+        yield f"{text}: --level structural shows them"
+
+
+def rules_line(review: Review) -> str:
+    """Return how many rules differ, in one line."""
+    counts = review.counts
+    parts = [f"{counts.added} added", f"{counts.removed} removed"]
+    if counts.updated:
+        follow_ups = counts.endpoint_count_updates
+        note = f" ({follow_ups} only because the number of endpoints changed)" if follow_ups else ""
+        parts.append(f"{counts.updated} updated{note}")
+    if counts.moved:
+        note = f" ({counts.harmless_moves} harmless)" if counts.harmless_moves else ""
+        parts.append(f"{counts.moved} moved{note}")
+    return f"rules: {', '.join(parts)}"
+
+
+def _body(review: Review) -> Iterator[str]:
+    for family in review.families:
+        if review.level is Level.SERVICE:
+            yield from _service_lines(family, review)
+        else:
+            yield from _structural_lines(family, named=review.several_families)
+    if review.level is Level.SERVICE and review.changed:
+        yield from _impact_lines(review.impact)
+
+
+def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
+    if family.settings and not review.said_before(family):
+        yield ""
+        yield node_heading(family, review)
+        yield from map(_fact_line, family.settings)
+    twice = review.in_both_families
+    for group in grouped(family.services):
+        yield ""
+        place = f"  {place_of(group)}" if place_of(group) else ""
+        yield heading(group, family=any(change.key in twice for change in group)) + place
+        yield from map(_fact_line, group[0].facts)
+
+
+def node_heading(family: FamilyReview, review: Review) -> str:
+    """Return the line above what differs for the node; it names the family, if the other is not alike."""
+    alike = not review.several_families or all(f.settings == family.settings for f in review.families)
+    return "~ node" if alike else f"~ node ({family.family})"
+
+
+def grouped(changes: Iterable[ServiceChange]) -> list[Group]:
+    """Put Services together to which the same happened; those that came or went stand alone."""
+    groups: dict[object, Group] = {}
+    for change in changes:
+        said = tuple((fact.sign, fact.text) for fact in change.facts)
+        key = said if change.change is Change.MODIFIED else change.key
+        groups.setdefault(key, []).append(change)
+    return list(groups.values())
+
+
+def heading(group: Group, *, family: bool) -> str:
+    """Return the line above what happened to a group of Services; with ``family``, it says which."""
+    first = group[0]
+    sign = _SIGNS[first.change]
+    which = f" ({first.family})" if family else ""
+    if len(group) > 1:
+        names = [str(change.key) for change in group[:_ALIKE_LISTED]]
+        more = f" and {len(group) - _ALIKE_LISTED} more" if len(group) > _ALIKE_LISTED else ""
+        return f"{sign} {_number(len(group), 'service port')} alike: {', '.join(names)}{more}{which}"
+    where = f" at {first.addresses[0]}" if first.addresses and first.change is Change.MODIFIED else ""
+    return f"{sign} {first.key}{which}{where}"
+
+
+def place_of(group: Group) -> str:
+    """Return where the manifests define the Service of a group, if it is one alone."""
+    return group[0].place if len(group) == 1 else ""
+
+
+def _fact_line(fact: Fact) -> str:
+    place = f"  {fact.place}" if fact.place else ""
+    return f"    {fact.sign} {fact.text}{place}"
+
+
+def _impact_lines(impact: Impact) -> Iterator[str]:
+    lines = list(impact_sentences(impact))
+    if lines:
+        yield ""
+        yield "impact"
+        yield from (f"    {line}" for line in lines)
+
+
+def impact_sentences(impact: Impact) -> Iterator[str]:
+    """Yield what a change does to traffic, and what it costs."""
+    if impact.stopped:
+        yield f"no longer served: {_listing(impact.stopped)}"
+    if impact.started:
+        yield f"newly served: {_listing(impact.started)}"
+    if impact.shares:
+        largest = max(impact.shares, key=lambda share: abs(share.points))
+        count = _number(len(impact.shares), "endpoint")
+        by = f"{abs(largest.points):.2f}".rstrip("0").rstrip(".")
+        most = "by" if len(impact.shares) == 1 else "by at most"
+        yield f"share of new connections moves for {count}, {most} {by} percentage points"
+    if impact.stale_udp:
+        flows = [f"{flow.to} to {flow.endpoint}" for flow in impact.stale_udp]
+        yield f"UDP flows that conntrack keeps with a former endpoint: {_listing(flows)}"
+    if impact.affinity_lost:
+        lost = [
+            f"{one.service} {one.endpoint} ({one.reason})"
+            if one.endpoint
+            else f"{one.service} ({one.reason})"
+            for one in impact.affinity_lost
+        ]
+        yield f"clients lose the endpoint they were kept with: {_listing(lost)}"
+    writes = impact.writes
+    if writes.rules or writes.deleted_chains:
+        chains = f", {_number(writes.deleted_chains, 'chain')} to delete" if writes.deleted_chains else ""
+        yield f"{_number(writes.rules, 'rule')}, {writes.bytes:,} bytes to write{chains}"
+
+
+def _listing(items: list[str]) -> str:
+    more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return ", ".join(items[:_LISTED]) + more
+
+
+def _structural_lines(family: FamilyReview, *, named: bool) -> Iterator[str]:
+    table = ""
+    for chain in family.rules.chains:
+        if chain.table != table:
+            table = chain.table
+            yield ""
+            yield f"{family.family} {table}" if named else table
+        yield from chain_lines(chain, family.family)
+
+
+def chain_lines(chain: ChainEdit, family: IpFamily) -> Iterator[str]:
+    """Yield the lines about one chain."""
+    sign = {EditKind.INSERT: "+", EditKind.REMOVE: "-"}.get(chain.kind, "~")
+    name = f"{chain.name}, was {chain.old_name}" if chain.is_renamed else chain.name
+    yield f"  {sign} {name}"
+    before, after = chain.policies
+    if before != after and before and after:
+        yield f"      ~ policy {before} -> {after}"
+    for edit in chain.rules:
+        yield from (f"      {line}" for line in edit_lines(edit, family))
+
+
+def edit_lines(edit: RuleEdit, family: IpFamily) -> Iterator[str]:
+    """Yield one edit: a line, or two for an update."""
+    old = render_rule(edit.old, family) if edit.old else ""
+    new = render_rule(edit.new, family) if edit.new else ""
+    if edit.kind is EditKind.INSERT:
+        yield f"+ {new}"
+    elif edit.kind is EditKind.REMOVE:
+        yield f"- {old}"
+    elif edit.kind is EditKind.MOVE:
+        places = f"{(edit.old_place or 0) + 1} -> {(edit.new_place or 0) + 1}"
+        yield f"~ moved {places}{', harmless' if edit.harmless else ''}: {new}"
+    else:
+        note = f"  # {_CAUSES[edit.cause]}" if edit.cause in _CAUSES else ""
+        yield f"- {old}"
+        yield f"+ {new}{note}"
+
+
+_CAUSES: dict[Cause | None, str] = {
+    Cause.ENDPOINT_COUNT: "only the number of endpoints changed",
+    Cause.COMMENT: "only the comment changed",
+}
+
+
+def _number(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def _painted(line: str) -> str:
+    word = line.lstrip()[:2]
+    if word in ("+ ", "- ", "~ "):
+        style = _STYLES[word[0]]
+        return f"{style}{_BOLD if line[0] != ' ' else ''}{line}{_PLAIN}"
+    return f"{_BOLD}{line}{_PLAIN}" if line and line[0] != " " else f"{_DIM}{line}{_PLAIN}" if line else line

@@ -1,0 +1,120 @@
+"""The Node and the proxy's configuration with which recovered Services compile to the same rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains, is_loopback, parse_address
+from kproxy_nat.recover import model
+from kproxy_nat.recover.model import NodeSettings, RecoveredPort
+from kproxy_nat.recover.objects import NODE_NAME, UNSEEN, ZONE, Manifest, Ports
+
+_EVERY_LOCAL_ADDRESS = "--dst-type LOCAL"
+_HOST = re.compile(r"-d (\S+)/(?:32|128)")
+_DEFAULT_MARK = 1 << 14
+_NOWHERE = {IpFamily.IPV4: "192.0.2.255/32", IpFamily.IPV6: "2001:db8::ffff/128"}
+"""A network that no node has an address in, to serve node ports nowhere."""
+
+
+def node_object(families: Mapping[IpFamily, tuple[Ports, NodeSettings]], *, zone: bool) -> Manifest:
+    """Return a Node with the addresses and the zone that the rules imply."""
+    addresses: list[str] = []
+    for family, (ports, settings) in families.items():
+        serving = [a for a in _node_port_hosts(settings) if not is_loopback(a)]
+        addresses += dict.fromkeys([*_node_ip(family, ports.values(), serving), *serving])
+    metadata: Manifest = {"name": NODE_NAME}
+    if zone:
+        metadata["labels"] = {"topology.kubernetes.io/zone": ZONE}
+    made: Manifest = {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
+    if addresses:
+        made["status"] = {"addresses": [{"type": "InternalIP", "address": a} for a in addresses]}
+    return made
+
+
+def configuration_object(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manifest:
+    """Return the proxy's configuration."""
+    made: Manifest = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+    }
+    made |= _detection(families)
+    addresses = [cidr for f, (_, settings) in families.items() for cidr in _node_port_addresses(f, settings)]
+    made |= {"nodePortAddresses": addresses} if addresses else {}
+    iptables = _iptables(families)
+    made |= {"iptables": iptables} if iptables else {}
+    if not any(settings.drops_invalid for _, settings in families.values()):
+        made["conntrack"] = {"tcpBeLiberal": True}
+    return made
+
+
+def _iptables(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    marks = {settings.masquerade_mark for _, settings in families.values()} - {0, _DEFAULT_MARK}
+    if marks:
+        fields["masqueradeBit"] = max(marks).bit_length() - 1
+    if any(port.masquerade == "all" for ports, _ in families.values() for port in ports.values()):
+        fields["masqueradeAll"] = True
+    four = families.get(IpFamily.IPV4)
+    if four is not None and not four[1].guards_localhost:
+        fields["localhostNodePorts"] = False
+    return fields
+
+
+def _detection(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manifest:
+    """Return how traffic of pods is told from other traffic."""
+    conditions: dict[str, None] = {}
+    for ports, _ in families.values():
+        for port in ports.values():
+            for condition in (port.masquerade.removeprefix("! "), port.pods_are):
+                if condition not in ("", "all"):
+                    conditions[condition] = None
+    interfaces = [c.removeprefix("-i ") for c in conditions if c.startswith("-i ")]
+    if interfaces and interfaces[0].endswith("+"):
+        prefix = {"interfaceNamePrefix": interfaces[0].removesuffix("+")}
+        return {"detectLocalMode": "InterfaceNamePrefix", "detectLocal": prefix}
+    if interfaces:
+        return {"detectLocalMode": "BridgeInterface", "detectLocal": {"bridgeInterface": interfaces[0]}}
+    cidrs = [c.removeprefix("-s ") for c in conditions if c.startswith("-s ")]
+    return {"clusterCIDR": ",".join(cidrs)} if cidrs else {}
+
+
+def _node_port_addresses(family: IpFamily, settings: NodeSettings) -> list[str]:
+    if any(_EVERY_LOCAL_ADDRESS in condition for condition in settings.node_ports_on):
+        return []
+    hosts = [f"{address}/{family.bits}" for address in _node_port_hosts(settings)]
+    return hosts or [_NOWHERE[family]]
+
+
+def _node_port_hosts(settings: NodeSettings) -> list[Address]:
+    found = (_HOST.fullmatch(condition) for condition in settings.node_ports_on)
+    return [parse_address(host[1]) for host in found if host]
+
+
+def _node_ip(family: IpFamily, ports: Iterable[RecoveredPort], serving: Sequence[Address]) -> list[Address]:
+    """Return an address that is in the source ranges which admit the node, and in no others."""
+    guarded = [
+        port
+        for port in ports
+        if port.source_ranges and model.LOAD_BALANCER_IP in port.addresses.values() and port.endpoints
+    ]
+    if not serving and not any(port.admits_node for port in guarded):
+        return []
+    candidates = [*serving, Address(UNSEEN[family]), *_range_addresses(guarded)]
+    fitting = (a for a in candidates if all(_is_admitted(port, a) == port.admits_node for port in guarded))
+    return [next(fitting, candidates[0])]
+
+
+def _range_addresses(ports: Iterable[RecoveredPort]) -> Iterator[Address]:
+    for port in ports:
+        for cidr in port.source_ranges:
+            network = ip_network(cidr)
+            last = network[-2] if network.num_addresses > 2 else network[0]
+            yield from (Address(str(network[0])), Address(str(last)))
+
+
+def _is_admitted(port: RecoveredPort, address: Address) -> bool:
+    return any(cidr_contains(Cidr(cidr), address) for cidr in port.source_ranges)
