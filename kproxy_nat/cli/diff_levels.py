@@ -123,9 +123,9 @@ def _changed_part(old: NodeView, new: NodeView) -> tuple[NodeView, NodeView]:
 
 
 def _one_of_each(chosen: Selection) -> Selection:
-    return Selection(
-        chosen.cluster[:1], chosen.local[:1], [*chosen.cluster[:1], *chosen.local[:1]], chosen.any_usable
-    )
+    cluster, local = chosen.cluster[:1], chosen.local[:1]
+    reachable = list({endpoint.text: endpoint for endpoint in (*cluster, *local)}.values())
+    return Selection(cluster, local, reachable, chosen.any_usable)
 
 
 def _same_rules(old: ServiceView, new: ServiceView) -> bool:
