@@ -10,13 +10,19 @@ import functools
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import chain_names as names
-from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder, local_traffic
-from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains
+from kproxy_nat.lowering.iptables_common import (
+    FROM_LOCAL,
+    LOOPBACK_NETWORK,
+    TO_LOCAL,
+    NfacctCounter,
+    TransactionBuilder,
+    local_traffic,
+)
+from kproxy_nat.net.addresses import Address, Cidr, cidr_contains
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.actions import Accept, AnyAction, Dnat, Drop, Jump, Reject
 from kproxy_nat.ruleset.matches import (
-    AddrType,
     AnyMatch,
     Comment,
     Destination,
@@ -32,15 +38,11 @@ from kproxy_nat.ruleset.probability import threshold_of_share
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain
 
-LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
-FROM_LOCAL = AddrType("src", ("LOCAL",))
-TO_LOCAL = AddrType("dst", ("LOCAL",))
 
 _MARK = (Jump(names.MARK_MASQ),)
 _REJECT = (Reject(),)
 _DROP = (Drop(),)
 _ACCEPT = (Accept(),)
-_RECENT_MASK = {IpFamily.IPV4: "255.255.255.255", IpFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
 
 class ServiceLowering:
@@ -239,7 +241,7 @@ class ServiceLowering:
         self.out.nat_commands((DeclareChain(chain),), [AppendRule(chain, rule) for rule in rules])
 
     def _recent(self, name: str, operation: str) -> Recent:
-        mask = _RECENT_MASK[self.view.family]
+        mask = self.view.family.host_mask
         if operation == "set":
             return Recent(name, operation, mask=mask)
         return Recent(name, operation, self.port.affinity_seconds, reap=True, mask=mask)
