@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         try:
             _apply_wanted(compiled.wanted, target, reporter, params["confirm"])
         except RuleRefusedError as error:
-            raise blame(error, compiled.views) from None
+            raise blame(error, compiled.views, compiled.layout) from None
 
 
 def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float | None) -> None:

@@ -11,13 +11,13 @@ import click
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_from, rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.formats.iptables_render import render_restore, render_save
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
-from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.view import NodeView
@@ -39,7 +39,7 @@ JSON_NAME = "ruleset.json"
     type=click.Choice(["save", "restore", "json"]),
     default="save",
     show_default=True,
-    help="save: as iptables-save lists it, jumps included. restore: kube-proxy's own transaction, for "
+    help="save: as iptables-save lists it, jumps included. restore: the layout's transaction, for "
     "iptables-restore --noflush; without the jumps. json: see docs/ruleset-json.md.",
 )
 @click.option(
@@ -77,7 +77,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
-        _write(_render(chosen, params["form"], node.assumptions), params, reporter)
+        _write(_render(chosen, params["form"], layout_from(params), node.assumptions), params, reporter)
 
 
 def _families(params: dict[str, Any]) -> tuple[IpFamily, ...]:
@@ -104,14 +104,16 @@ def _mention_other_family(views: Sequence[NodeView], chosen: Sequence[NodeView],
             )
 
 
-def _render(views: Sequence[NodeView], form: str, assumptions: Sequence[Assumption]) -> dict[str, str]:
+def _render(
+    views: Sequence[NodeView], form: str, layout: Layout, assumptions: Sequence[Assumption]
+) -> dict[str, str]:
     """Return the text of each file, by file name."""
     if form == "json":
         listed = [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]
-        return {JSON_NAME: render_json([lower_to_ruleset(view) for view in views], listed)}
+        return {JSON_NAME: render_json([layout.ruleset(view) for view in views], listed)}
     if form == "restore":
-        return {FILE_NAMES[view.family]: render_restore(lower_to_transaction(view)) for view in views}
-    return {FILE_NAMES[view.family]: render_save(lower_to_ruleset(view)) for view in views}
+        return {FILE_NAMES[view.family]: render_restore(layout.transaction(view)) for view in views}
+    return {FILE_NAMES[view.family]: render_save(layout.ruleset(view)) for view in views}
 
 
 def _write(texts: dict[str, str], params: dict[str, Any], reporter: Reporter) -> None:

@@ -1,6 +1,6 @@
 """From an address and port, or a port of the node, to the rules for it: trees of chains.
 
-A packet takes one path: each chain leads on with ``-g``, so what matches nothing leaves the whole tree at once.
+A packet takes one path: each chain leads on with ``-g``, so what matches nothing leaves the tree at once.
 """
 
 from __future__ import annotations

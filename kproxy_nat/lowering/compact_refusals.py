@@ -61,9 +61,7 @@ class Refusals:
                 before = Rule((*earlier.matches, Destination(address)), earlier.actions, earlier.origin)
                 self.external.add(address, port.protocol, port.port, before)
             matches = (*_matches(service, port.port), Destination(address))
-            self.external.add(
-                address, port.protocol, port.port, Rule(matches, _verdict(service), origin)
-            )
+            self.external.add(address, port.protocol, port.port, Rule(matches, _verdict(service), origin))
 
 
 def _verdict(service: ServiceView) -> Verdict:

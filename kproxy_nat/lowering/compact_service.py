@@ -152,7 +152,7 @@ class CompactService:
         )
 
     def _external_chain_rules(self) -> None:
-        """What external traffic meets: masquerade, or the short cuts of the policy Local."""
+        """Masquerade external traffic, or give it the short cuts of the policy Local."""
         if not self.service.is_reached_from_outside:
             return
         rules = []
@@ -170,7 +170,7 @@ class CompactService:
         self.write_chain(self.external_chain, rules)
 
     def _firewall_chain_rules(self) -> None:
-        """Sources that may use the load balancer's addresses; with the node itself, if it is one."""
+        """Admit sources to the load balancer's addresses; with the node itself, if it is one."""
         if not self.service.is_firewalled:
             return
         ranges = self.port.source_ranges

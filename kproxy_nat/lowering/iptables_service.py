@@ -38,7 +38,6 @@ from kproxy_nat.ruleset.probability import threshold_of_share
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 from kproxy_nat.ruleset.transactions import AppendRule, DeclareChain
 
-
 _MARK = (Jump(names.MARK_MASQ),)
 _REJECT = (Reject(),)
 _DROP = (Drop(),)

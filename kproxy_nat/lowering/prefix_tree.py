@@ -37,7 +37,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Node(Generic[T]):
-    """All entries whose numbers begin with the ``length`` bits of ``value``; entries and children by number."""
+    """All entries whose numbers begin with the ``length`` bits of ``value``; members go by number."""
 
     value: int
     length: int

@@ -32,16 +32,28 @@ class Scenario:
         """Return kube-proxy's own text."""
         return (self.folder / f"{TOOLS[family]}.{form}").read_text()
 
-    def compiled(self, form: str, family: IpFamily, scratch: Path) -> str:
+    @property
+    def case(self) -> dict[str, Any]:
+        """The node's name, its interfaces, and fields of the configuration."""
+        found: dict[str, Any] = yaml.safe_load((self.folder / "case.yaml").read_text())
+        return found
+
+    @property
+    def local_addresses(self) -> tuple[str, ...]:
+        """The addresses of the node's interfaces, with prefix lengths."""
+        return (*NODE_ADDRESSES, *interface_addresses(self.case.get("iface", [])))
+
+    def compiled(self, form: str, family: IpFamily, scratch: Path, *more: str) -> str:
         """Return our text for the same input; ``scratch`` is a folder for the configuration file."""
-        case = yaml.safe_load((self.folder / "case.yaml").read_text())
+        case = self.case
         config = scratch / "kube-proxy.yaml"
         config.write_text(yaml.safe_dump(configuration(case.get("set", {}))))
         return compiled(
             self.folder / "manifests.yaml",
             *("--config", config, "--node", case["node_name"], "--nfacct"),
-            *("--local-address", ",".join((*NODE_ADDRESSES, *interface_addresses(case.get("iface", []))))),
+            *("--local-address", ",".join(self.local_addresses)),
             *("--form", form, "--family", family.lower()),
+            *more,
         )
 
 
