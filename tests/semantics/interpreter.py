@@ -185,20 +185,20 @@ class Rules:
         values: tuple[Any, ...] = condition.values
         kind = condition.kind
         if kind == "destination":
-            return packet.destination & values[1] == values[0]
+            return bool(packet.destination & values[1] == values[0])
         if kind == "port":
             return bool(values[0] <= packet.port <= values[1])
         if kind == "protocol":
-            return packet.protocol == values[0]
+            return bool(packet.protocol == values[0])
         if kind == "source":
-            return packet.source & values[1] == values[0]
+            return bool(packet.source & values[1] == values[0])
         if kind == "interface":
             name = str(values[0])
             return packet.interface == name or (name[-1:] == "+" and packet.interface.startswith(name[:-1]))
         if kind == "state":
             return packet.state in values or (packet.translated and "DNAT" in values)
         if kind == "mark":
-            return packet.mark & values[1] == values[0]
+            return bool(packet.mark & values[1] == values[0])
         assert values == ("LOCAL",) or kind == "bpf", condition
         if kind == "bpf":
             return run(values[0], self._header(packet)) > 0

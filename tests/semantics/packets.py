@@ -1,4 +1,4 @@
-"""Packets that together ask everything of a view's rules: senders of all kinds to every frontend and beside it."""
+"""Packets that ask everything of a view's rules: all kinds of senders to each frontend, and beside it."""
 
 from __future__ import annotations
 

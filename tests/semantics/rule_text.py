@@ -76,7 +76,7 @@ def read_rule(words: list[str]) -> ReadRule:
         if word in ("-j", "-g"):
             target, goto, arguments = value, word == "-g", words[at:]
             break
-        if word == "--mode" or word == "--comment":
+        if word in {"--mode", "--comment"}:
             pass
         elif word == "-m":
             if value == "recent":

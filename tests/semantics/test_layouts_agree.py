@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from kproxy_nat.proxy.view import NodeView, build_view
 from tests.conformance.scenarios import SCENARIOS, Scenario, configuration
 from tests.golden.gallery import GALLERY, TOPICS
 from tests.oracle.compiling import load, options_of, random_input
-from tests.semantics.interpreter import ONE, Outcome, Packet, Rules, Seen
+from tests.semantics.interpreter import Outcome, Packet, Rules, Seen
 from tests.semantics.packets import local_addresses, other_packets, packets
 
 CLUSTERS = int(os.environ.get("KPROXY_NAT_SEMANTICS_CLUSTERS", "30"))
@@ -57,9 +58,7 @@ def assert_same_behaviour(view: NodeView, kube_proxy_text: str, compact_text: st
     return asked
 
 
-def drawn(
-    view: NodeView, local: frozenset[int], rng: random.Random
-) -> Iterator[tuple[Packet, Seen]]:
+def drawn(view: NodeView, local: frozenset[int], rng: random.Random) -> Iterator[tuple[Packet, Seen]]:
     """Yield packets to all service ports, some in other states, some from clients seen before."""
     services = rng.sample(view.services, len(view.services))
     share = max(PACKETS // max(len(services), 1), 12)
@@ -77,7 +76,7 @@ def drawn(
 def service_lists(view: NodeView) -> list[str]:
     """Return the names of all lists of clients."""
     words = text_of(Layout(), view).split()
-    return sorted({after for word, after in zip(words, words[1:], strict=False) if word == "--name"})
+    return sorted({after for word, after in itertools.pairwise(words) if word == "--name"})
 
 
 def _from_known_clients(
