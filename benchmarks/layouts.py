@@ -8,8 +8,8 @@ Needs root and ``ip``. Everything happens in network namespaces that are made he
 - first packet: round trip of UDP questions, each from a new port, from one namespace through the node's to
   the last Service, as a pod's traffic; 10th percentile, against a node without any rules
 
-Bars: at 10,000 x 10 the compact layout loads at least 8 times faster than kube-proxy's with iptables-legacy; it
-is nowhere slower; its first packet costs at most 1.3 times that of no rules; its change costs at most 1.5
+Bars: at 10,000 x 10 the compact layout loads at least 8 times faster than kube-proxy's with iptables-legacy,
+and nowhere slower; its first packet costs at most 1.3 times that of no rules; its change costs at most 1.5
 times the smallest one. A cell that would take more than 10 minutes is stopped, and says so.
 """
 

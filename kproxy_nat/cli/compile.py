@@ -11,7 +11,7 @@ import click
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
-from kproxy_nat.cli.options import layout_from, rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_from, layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
@@ -49,6 +49,7 @@ JSON_NAME = "ruleset.json"
 )
 @input_options
 @rule_options
+@layout_option
 @controlplane_options
 @verbosity_options
 @click.pass_context

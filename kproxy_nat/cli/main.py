@@ -16,6 +16,7 @@ from kproxy_nat.errors import KproxyNatError
 
 COMMANDS = {
     "compile": ("kproxy_nat.cli.compile", "Compile manifests to the rules that kube-proxy would write."),
+    "stats": ("kproxy_nat.cli.stats", "Compare the layouts: size, and rules on the way of a first packet."),
     "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
     "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
     "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),

@@ -186,13 +186,6 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option("--mode", type=click.Choice(["iptables"]), help="The proxy mode. Default: iptables."),
     click.option(
-        "--layout",
-        type=click.Choice([name.value for name in LayoutName]),
-        default=LayoutName.KUBE_PROXY.value,
-        show_default=True,
-        help="How the rules are arranged. compact: the same behaviour, fewer rules (docs/compact-layout.md).",
-    ),
-    click.option(
         "--hairpin",
         type=click.Choice([form.value for form in Hairpin]),
         default=Hairpin.BPF.value,
@@ -201,6 +194,20 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
         "kernel, addresses needs a rule for each endpoint's address.",
     ),
 ]
+
+
+def layout_option(command: F) -> F:
+    """Add the choice of a layout to a command."""
+    return _LAYOUT(command)
+
+
+_LAYOUT = click.option(
+    "--layout",
+    type=click.Choice([name.value for name in LayoutName]),
+    default=LayoutName.KUBE_PROXY.value,
+    show_default=True,
+    help="How the rules are arranged. compact: the same behaviour, fewer rules (docs/compact-layout.md).",
+)
 
 
 def overrides_from(params: dict[str, Any]) -> Overrides:
