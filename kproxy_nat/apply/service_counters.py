@@ -15,7 +15,9 @@ from kproxy_nat.lowering import compact_names
 from kproxy_nat.net.addresses import IpFamily
 
 _SUFFIXES = (" cluster IP", " external IP", " loadbalancer IP")
-_DISPATCH = rf"{names.SERVICES}|{names.NODE_PORTS}|{compact_names.SERVICES}|{compact_names.NODE_PORTS}|KPN-(?:IP|NP)-\S+"
+_DISPATCH = "|".join(
+    (names.SERVICES, names.NODE_PORTS, compact_names.SERVICES, compact_names.NODE_PORTS, r"KPN-(?:IP|NP)-\S+")
+)
 _FRONTEND = re.compile(
     rf"^\[(?P<packets>\d+):\d+\] -A (?:{_DISPATCH}) (?:-d (?P<address>[^ /]+)/\d+ )?"
     r'-p (?P<protocol>\w+) -m comment --comment (?:"(?P<quoted>[^"]*)"|(?P<bare>\S+)) '

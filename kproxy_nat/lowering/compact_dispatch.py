@@ -85,7 +85,7 @@ class AddressDispatch:
         address = address_of(self.family, value >> below)
         transport = _transport_range(value & (1 << below) - 1, length - self.family.bits)
         matches: tuple[AnyMatch, ...] = (*transport.matches, Destination(address))
-        return _Range(f"{address} {transport.text}", matches)
+        return _Range(f"{address}-{transport.text}", matches)
 
 
 class SourceDispatch:

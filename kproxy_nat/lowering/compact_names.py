@@ -51,7 +51,7 @@ _FIXED = (
 _FORM = re.compile(
     rf"{'|'.join(_FIXED)}"
     r"|KPN-(?:SVC|SVL|EXT|FW)-[A-Z2-7]{16}(?:-[0-9a-f]{1,3})?"
-    r"|KPN-(?:IP|NP|FI|RC|RE|RP|HC|HP)-(?:[A-Z2-7]{16}|[0-9.]+/\d+|[a-z]+(?:-\d+-\d+)?)"
+    r"|KPN-(?:IP|NP|FI|RC|RE|RP|HC|HP)-(?:[A-Z2-7]{16}|[0-9.]+/\d+|(?:[0-9.]+-)?[a-z]+(?:-\d+-\d+)?)"
 )
 
 

@@ -40,7 +40,10 @@ class Packet:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a packet. ``verdict`` is POLICY where no rule decided, as to the host's own taste."""
+    """What became of a packet.
+
+    ``verdict`` is POLICY where no rule decided: the host's own policy does. What is refused has no mark.
+    """
 
     verdict: str
     destination: int
@@ -85,7 +88,7 @@ class Rules:
                 end.destination,
                 end.port,
                 state.masqueraded,
-                end.mark,
+                0 if verdict in (DROP, REJECT) else end.mark,
                 state.seen,
                 tuple(sorted(state.counted)),
             )

@@ -53,8 +53,7 @@ def senders(view: NodeView, service: ServiceView, local: frozenset[int]) -> Iter
     yield pod_address(view), inside
     reachable = service.endpoints.reachable
     for endpoint in (*reachable[:1], *reachable[-1:]):
-        value = address_value(endpoint.address)
-        yield (value, inside) if value not in local else (value, "")
+        yield address_value(endpoint.address), inside
     yield from ((address, "") for address in sorted(local))
     yield address_value(NOWHERE[family]), outside
     yield address_value(NOWHERE[family]), inside
@@ -90,7 +89,9 @@ def packets(view: NodeView, service: ServiceView, local: frozenset[int]) -> Iter
         dict.fromkeys(senders(view, service, local)), dict.fromkeys(targets(view, service, local))
     )
     for (source, interface), (destination, protocol, port) in pairs:
-        yield Packet(source, destination, protocol, port, interface)
+        # The kernel takes no packet from outside with an address of its own as the source.
+        own = source in local
+        yield Packet(source, destination, protocol, port, "" if own else interface)
 
 
 def other_packets(packet: Packet, bit: int) -> Iterator[Packet]:

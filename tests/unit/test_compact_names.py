@@ -9,7 +9,8 @@ from kproxy_nat.lowering import chain_names, compact_names
 from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.wellformed import MAX_CHAIN_NAME, faults
-from tests.oracle.compiling import random_input
+from tests.oracle.compiling import random_input, view_of
+from tests.oracle.manifests import endpoint, endpoint_slice, node, port, service
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -57,6 +58,27 @@ def test_a_branch_is_named_by_its_range_where_that_fits() -> None:
     hashed = compact_names.branch_name(compact_names.SERVICES, "fd00:10:96::/114")
     assert compact_names.is_compact_chain(hashed)
     assert ":" not in hashed
+
+
+@pytest.mark.parametrize(("family", "address"), [("IPv4", "10.96.0.10"), ("IPv6", "fd00:10:96::10")])
+def test_branches_below_one_address_are_ours(family: str, address: str) -> None:
+    """Many ports of one address are divided by protocol and by ranges of ports."""
+    ports = [
+        port(number, f"p{number}-{protocol.lower()}", protocol)
+        for number in range(1, 60000, 1500)
+        for protocol in ("TCP", "UDP", "SCTP")
+    ]
+    objects = [
+        node(),
+        service(cluster_ip=address, ports=ports),
+        endpoint_slice(family=family, endpoints=[endpoint(address)], ports=ports),
+    ]
+    ruleset = Layout(LayoutName.COMPACT).ruleset(view_of(objects, IpFamily(family)))
+    assert list(faults(ruleset)) == []
+    branches = [name for name in ruleset.tables["nat"].chains if name.startswith("KPN-IP-")]
+    assert len(branches) > 10
+    assert all(compact_names.is_compact_chain(name) for name in branches)
+    assert not any(" " in name for name in branches)
 
 
 @pytest.mark.parametrize("family", IpFamily)
