@@ -19,9 +19,8 @@ from tests.semantics.test_layouts_agree import COMPACT, GRID, text_of
 COUNTS = (1, 2, 3, 16, 17, 31, 100, 256, 257, 500, 4097)
 
 
-def view_with(count: int, **fields: object) -> NodeView:
-    endpoints = endpoint_slice(endpoints=many_endpoints(count))
-    return view_of([node(), service(**fields), endpoints])
+def view_with(count: int) -> NodeView:
+    return view_of([node(), service(), endpoint_slice(endpoints=many_endpoints(count))])
 
 
 @pytest.mark.parametrize("count", COUNTS)
