@@ -7,6 +7,7 @@ matches) is taken not to match. The result counts rules, it judges no traffic.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -72,10 +73,10 @@ class _IndexedChain:
 
     def candidates(self, packet: FirstPacket, start: int) -> Iterator[int]:
         """Yield the positions, from ``start`` on, of rules that may match."""
-        found = heapq.merge(
-            self._by_address.get(packet.destination, ()), self._by_port.get(packet.port, ()), self._others
-        )
-        return (position for position in found if position >= start)
+        places = (self._by_address.get(packet.destination), self._by_port.get(packet.port), self._others)
+        filled = [place for place in places if place]
+        found = filled[0] if len(filled) == 1 else list(heapq.merge(*filled))
+        return iter(found[bisect.bisect_left(found, start) :])
 
 
 class Walker:
@@ -90,18 +91,30 @@ class Walker:
         self._local = local
 
     def walk(self, packet: FirstPacket) -> Ways:
-        """Return the ways that a packet may take."""
+        """Return the ways that a packet may take.
+
+        From the translation on, the endpoints of a draw count alike, as long as they are marked alike.
+        """
         ways: Ways = []
-        for nat in self._chain("nat", "PREROUTING", packet):
-            inward = self._is_local(nat.packet.destination)
-            for passed in self._chain("filter", "INPUT" if inward else "FORWARD", nat.packet):
-                probability, rules = nat.probability * passed.probability, nat.rules + passed.rules
-                if inward:
-                    ways.append((probability, rules))
-                    continue
-                left = self._chain("nat", "POSTROUTING", passed.packet)
-                ways += ((probability * end.probability, rules + end.rules) for end in left)
+        onward: dict[tuple[int, bool, bool], Ways] = {}
+        for end in self._chain("nat", "PREROUTING", packet):
+            after = end.packet
+            inward = self._is_local(after.destination)
+            key = (after.mark, after.translated, inward)
+            if key not in onward:
+                onward[key] = self._onward(after, inward=inward)
+            ways += ((end.probability * share, end.rules + rules) for share, rules in onward[key])
         return ways
+
+    def _onward(self, packet: FirstPacket, *, inward: bool) -> Ways:
+        """Return the ways after the first table."""
+        if inward:
+            return [(end.probability, end.rules) for end in self._chain("filter", "INPUT", packet)]
+        return [
+            (passed.probability * left.probability, passed.rules + left.rules)
+            for passed in self._chain("filter", "FORWARD", packet)
+            for left in self._chain("nat", "POSTROUTING", passed.packet)
+        ]
 
     def _is_local(self, address: Address) -> bool:
         return address in self._local or is_loopback(address)
@@ -121,11 +134,11 @@ class Walker:
             passed = position - start + 1 + below
             going_on: list[_End] = []
             for end in self._act(table, rule, packet):
-                share = replace(end, probability=weight * chance * end.probability)
+                share = weight * chance * end.probability
                 if end.verdict or _leaves(rule):
-                    yield replace(share, rules=passed + end.rules)
+                    yield _End(share, passed + end.rules, end.packet, end.verdict)
                 else:
-                    going_on.append(share)
+                    going_on.append(_End(share, end.rules, end.packet, verdict=False))
             if chance < 1.0:
                 going_on.append(_End(weight * (1.0 - chance), 0, packet, verdict=False))
             if not going_on:
@@ -134,7 +147,7 @@ class Walker:
             for other in others:
                 for end in self._from(table, chain, position + 1, other.packet):
                     rules = passed + other.rules + end.rules
-                    yield replace(end, probability=other.probability * end.probability, rules=rules)
+                    yield _End(other.probability * end.probability, rules, end.packet, end.verdict)
             weight, below, packet = last.probability, below + last.rules, last.packet
         yield _End(weight, len(chain.rules) - start + below, packet, verdict=False)
 
