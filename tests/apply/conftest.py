@@ -31,10 +31,10 @@ def _host_untouched() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def _signals_are_heard() -> Iterator[None]:
     """Commands that tests start hear the signals that whoever started the tests may ignore (nohup, &)."""
-    heard = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    ignored = [number for number in heard if signal.getsignal(number) is signal.SIG_IGN]
+    ignored = [n for n in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
-        signal.signal(number, heard[number])
+        interrupts = number is signal.SIGINT  # Tests interrupt themselves, too.
+        signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
