@@ -158,7 +158,7 @@ _RULE_PROBES = (
         ("-A PREROUTING -p sctp -m sctp --dport 80 -j DNAT --to-destination {address}:80",),
     ),
     _RuleProbe(
-        Feature("bpf", "matches beyond those of kube-proxy", "xt_bpf"),
+        Feature("bpf", "hairpins in the compact layout; without it, --hairpin addresses", "xt_bpf"),
         "filter",
         ('-A FORWARD -m bpf --bytecode "1,6 0 0 1" -j RETURN',),
     ),

@@ -12,7 +12,9 @@ import re
 from kproxy_nat.formats.iptables_dump import Dump, split_dump
 from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.lowering import chain_names as names
-from kproxy_nat.lowering.iptables_kube_proxy import FILTER_CHAINS, NAT_CHAINS, jumps_transaction
+from kproxy_nat.lowering import iptables_compact, iptables_kube_proxy
+from kproxy_nat.lowering.compact_names import is_compact_chain
+from kproxy_nat.lowering.iptables_kube_proxy import FILTER_CHAINS, NAT_CHAINS
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.transactions import evaluate
 
@@ -32,7 +34,7 @@ _FIXED = {"filter": frozenset((*FILTER_CHAINS, names.KUBELET_FIREWALL)), "nat": 
 
 def is_owned(table: str, chain: str) -> bool:
     """Whether a user chain belongs to us. ``KUBE-FIREWALL`` does, unless :func:`shares_firewall`."""
-    if chain in _FIXED.get(table, ()):
+    if table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain)):
         return True
     return table == "nat" and chain.startswith("KUBE-") and bool(_SERVICE_CHAIN.fullmatch(chain))
 
@@ -49,9 +51,11 @@ def managed_by_kube_proxy(dump: Dump) -> bool:
 
 @functools.cache
 def jump_lines(family: IpFamily) -> frozenset[str]:
-    """Return our rules in built-in chains, as iptables-save prints them."""
-    dump = split_dump(render_save(evaluate(jumps_transaction(family))), family)
-    blocks = (block for table in dump.tables.values() for block in table.chains.values())
+    """Return the rules of both layouts in built-in chains, as iptables-save prints them."""
+    blocks: list[str] = []
+    for layout in (iptables_kube_proxy, iptables_compact):
+        dump = split_dump(render_save(evaluate(layout.jumps_transaction(family))), family)
+        blocks += (block for table in dump.tables.values() for block in table.chains.values())
     return frozenset(line for block in blocks for line in block.split("\n") if line)
 
 

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 import msgspec
 
 from kproxy_nat.lowering import chain_names as names
+from kproxy_nat.lowering import compact_names
 from kproxy_nat.net.addresses import IpFamily
 
 _SUFFIXES = (" cluster IP", " external IP", " loadbalancer IP")
+_DISPATCH = "|".join(
+    (names.SERVICES, names.NODE_PORTS, compact_names.SERVICES, compact_names.NODE_PORTS, r"KPN-(?:IP|NP)-\S+")
+)
 _FRONTEND = re.compile(
-    rf"^\[(?P<packets>\d+):\d+\] -A (?:{names.SERVICES}|{names.NODE_PORTS}) (?:-d (?P<address>[^ /]+)/\d+ )?"
+    rf"^\[(?P<packets>\d+):\d+\] -A (?:{_DISPATCH}) (?:-d (?P<address>[^ /]+)/\d+ )?"
     r'-p (?P<protocol>\w+) -m comment --comment (?:"(?P<quoted>[^"]*)"|(?P<bare>\S+)) '
-    r"-m \w+ --dport (?P<port>\d+) .*-j KUBE-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
+    r"-m \w+ --dport (?P<port>\d+) .*-j K(?:UBE|PN)-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
     re.MULTILINE,
 )
 _BALANCED = re.compile(
@@ -25,6 +29,12 @@ _BALANCED = re.compile(
 )
 _ENDPOINT = re.compile(
     r"^\[(?P<packets>\d+):(?P<bytes>\d+)\] -A (?P<chain>KUBE-SEP-[A-Z2-7]{16}) "
+    r".*-j DNAT --to-destination (?P<endpoint>\S+)",
+    re.MULTILINE,
+)
+
+_COMPACT_ENDPOINT = re.compile(
+    r"^\[(?P<packets>\d+):(?P<bytes>\d+)\] -A KPN-SV[CL]-(?P<hash>[A-Z2-7]{16})\S* "
     r".*-j DNAT --to-destination (?P<endpoint>\S+)",
     re.MULTILINE,
 )
@@ -82,13 +92,18 @@ def _service_name(comment: str) -> str:
 def _endpoints(text: str) -> dict[str, list[EndpointCounter]]:
     """Return the endpoints of each service port, by the hash in its chains' names."""
     owners = dict(_pairs(text))
-    counters: dict[str, list[EndpointCounter]] = {}
-    for found in _ENDPOINT.finditer(text):
-        owner = owners.get(found["chain"])
+    counters: dict[str, dict[str, int]] = {}
+    counted = [(owners.get(found["chain"]), found) for found in _ENDPOINT.finditer(text)]
+    counted += [(found["hash"], found) for found in _COMPACT_ENDPOINT.finditer(text)]
+    for owner, found in counted:
         if owner:
-            counter = EndpointCounter(found["endpoint"], int(found["packets"]))
-            counters.setdefault(owner, []).append(counter)
-    return {owner: sorted(found, key=lambda c: c.endpoint) for owner, found in counters.items()}
+            # The compact layout has several rules for an endpoint: of known clients, of both policies.
+            by_endpoint = counters.setdefault(owner, {})
+            by_endpoint[found["endpoint"]] = by_endpoint.get(found["endpoint"], 0) + int(found["packets"])
+    return {
+        owner: [EndpointCounter(endpoint, packets) for endpoint, packets in sorted(by_endpoint.items())]
+        for owner, by_endpoint in counters.items()
+    }
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

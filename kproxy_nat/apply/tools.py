@@ -25,7 +25,7 @@ Version = tuple[int, ...]
 SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 """Searched after PATH: a user's PATH often lacks them, and ``sudo`` may keep it."""
 
-OUR_CHAIN = "KUBE-SERVICES"
+OUR_CHAINS = ("KUBE-SERVICES", "KPN-SERVICES")
 RANDOM_FULLY_SINCE: Version = (1, 6, 2)
 TIMEOUT = 30
 """Seconds after which a tool that was only asked for its version hangs."""
@@ -220,7 +220,8 @@ def _family_holding(tools: IptablesTools, family: IpFamily) -> Holding:
     legacy = tools.variant is Variant.LEGACY
     names = legacy_tables(family) if legacy else ("nat",)
     save = tools.save[family]
-    if "nat" in names and any(line.startswith(f":{OUR_CHAIN} ") for line in _heads(save, "-t", "nat")):
+    heads = tuple(f":{chain} " for chain in OUR_CHAINS)
+    if "nat" in names and any(line.startswith(heads) for line in _heads(save, "-t", "nat")):
         return Holding.OURS
     return Holding.FOREIGN if names and any(map(_is_effective, _lines(save))) else Holding.NOTHING
 

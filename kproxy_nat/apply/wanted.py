@@ -9,7 +9,7 @@ from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.formats.iptables_dump import Dump, split_dump
 from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.lowering.iptables_common import NfacctCounter
-from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import NodeOptions
@@ -24,6 +24,7 @@ def wanted_for(
     cluster: Cluster,
     options: NodeOptions,
     views: Sequence[NodeView],
+    layout: Layout,
     *,
     forwarding: bool,
     inputs: Iterable[InputDigest],
@@ -35,12 +36,13 @@ def wanted_for(
         cluster: what the views are of; connection tracking is compared with it.
         options: the views' options.
         views: of the families that are to be applied.
+        layout: how their rules are arranged.
         forwarding: whether packets are to be forwarded, too.
         inputs: what the cluster was read from, for the record.
         given: options of the command line, for the record.
     """
     return Wanted(
-        rules={view.family: rules_for(view) for view in views},
+        rules={view.family: rules_for(view, layout) for view in views},
         sysctls=_sysctls(views, forwarding=forwarding),
         nfacct=list(NfacctCounter) if options.nfacct else [],
         udp_services={view.family: udp_services(cluster, options, view.family) for view in views},
@@ -50,9 +52,9 @@ def wanted_for(
     )
 
 
-def rules_for(view: NodeView) -> Dump:
+def rules_for(view: NodeView, layout: Layout) -> Dump:
     """Return the rules of a view, as iptables-save prints them after loading."""
-    return split_dump(render_save(lower_to_ruleset(view)), view.family)
+    return split_dump(render_save(layout.ruleset(view)), view.family)
 
 
 def _sysctls(views: Sequence[NodeView], *, forwarding: bool) -> dict[str, str]:

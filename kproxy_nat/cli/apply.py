@@ -13,7 +13,7 @@ from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.planning import (
     apply_options,
     load_wanted,
@@ -38,6 +38,7 @@ from kproxy_nat.cli.target import Target, locked_site, opened_target, target_opt
 @apply_options
 @input_options
 @rule_options
+@layout_option
 @controlplane_options
 @verbosity_options
 @click.pass_context
@@ -66,7 +67,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         try:
             _apply_wanted(compiled.wanted, target, reporter, params["confirm"])
         except RuleRefusedError as error:
-            raise blame(error, compiled.views) from None
+            raise blame(error, compiled.views, compiled.layout) from None
 
 
 def _take_variant(plan: Plan, params: dict[str, Any]) -> None:

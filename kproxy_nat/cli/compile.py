@@ -11,7 +11,7 @@ import click
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_from, layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import make_directory, write_files, write_stdout
 from kproxy_nat.cli.rendering import render
 from kproxy_nat.cli.report import Reporter
@@ -44,6 +44,7 @@ from kproxy_nat.proxy.view import NodeView
 )
 @input_options
 @rule_options
+@layout_option
 @controlplane_options
 @verbosity_options
 @click.pass_context
@@ -73,7 +74,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         reporter.report(dict.fromkeys(problem for view in chosen for problem in find_conflicts(view)))
         if params["family"] is None and len(chosen) < len(views):
             _mention_other_family(views, chosen, reporter)
-        _write(render(chosen, params["form"], node.assumptions), params, reporter)
+        layout = layout_from(params)
+        _write(render(chosen, params["form"], layout, node.assumptions), params, reporter)
 
 
 def _families(params: dict[str, Any], mode: ProxyMode) -> tuple[IpFamily, ...]:

@@ -21,6 +21,7 @@ COMMANDS = {
     "nodes": ("kproxy_nat.cli.nodes", "Show the Nodes, given or assumed."),
     "diff": ("kproxy_nat.cli.diff", "Show what changed between two revisions, rule sets or namespaces."),
     "import": ("kproxy_nat.cli.import_rules", "Read Services and endpoints back out of rules."),
+    "stats": ("kproxy_nat.cli.stats", "Compare the layouts: size, and rules on the way of a first packet."),
     "plan": ("kproxy_nat.cli.plan", "Show what apply would change in a namespace."),
     "apply": ("kproxy_nat.cli.apply", "Make the rules of a namespace what the manifests say."),
     "confirm": ("kproxy_nat.cli.confirm", "Keep the rules of an apply --confirm that is waiting."),

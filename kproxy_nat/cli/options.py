@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.lowering.iptables_compact import Hairpin
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.model.names import INTERFACE_RULE, is_dns_subdomain, is_interface_name
 from kproxy_nat.model.node_validation import PRIMARY
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address, parse_cidr
@@ -189,13 +191,28 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
         help="The proxy mode. Default: the configuration's, else iptables.",
     ),
     click.option(
-        "--layout",
-        type=click.Choice(["kube-proxy"]),
-        default="kube-proxy",
+        "--hairpin",
+        type=click.Choice([form.value for form in Hairpin]),
+        default=Hairpin.BPF.value,
         show_default=True,
-        help="How the rules are arranged.",
+        help="How --layout compact tells traffic that comes back to its sender: bpf needs xt_bpf in the "
+        "kernel, addresses needs a rule for each endpoint's address.",
     ),
 ]
+
+
+def layout_option(command: F) -> F:
+    """Add the choice of a layout to a command."""
+    return _LAYOUT(command)
+
+
+_LAYOUT = click.option(
+    "--layout",
+    type=click.Choice([name.value for name in LayoutName]),
+    default=LayoutName.KUBE_PROXY.value,
+    show_default=True,
+    help="How the rules are arranged. compact: the same behaviour, fewer rules (docs/compact-layout.md).",
+)
 
 
 def overrides_from(params: dict[str, Any]) -> Overrides:
@@ -230,6 +247,11 @@ def overrides_from(params: dict[str, Any]) -> Overrides:
         mode=ProxyMode(params["mode"]) if params["mode"] else None,
         service_cidrs=flatten(params["service_cidrs"]),
     )
+
+
+def layout_from(params: dict[str, Any]) -> Layout:
+    """Return the layout that the command line asks for."""
+    return Layout(LayoutName(params["layout"]), Hairpin(params["hairpin"]))
 
 
 def flatten(lists: tuple[list[Any], ...]) -> list[Any]:

@@ -11,7 +11,7 @@ from kproxy_nat.apply.plan import bind, render_plan
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import stdout_has_color, write_files, write_stdout
 from kproxy_nat.cli.plan_text import plan_text
 from kproxy_nat.cli.planning import apply_options, load_wanted, plan_for, warn_of_kube_proxy
@@ -38,6 +38,7 @@ CHANGES = 2
 @apply_options
 @input_options
 @rule_options
+@layout_option
 @controlplane_options
 @verbosity_options
 @click.pass_context

@@ -21,9 +21,11 @@ from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import wanted_for
 from kproxy_nat.cli.node import load_node, require_iptables_mode
+from kproxy_nat.cli.options import layout_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
 from kproxy_nat.errors import Code, Problem, Severity
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.options import Overrides
@@ -78,10 +80,11 @@ def saved_plan(sources: Sequence[str]) -> Plan | None:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What is wanted, and the views that it was made of."""
+    """What is wanted, and the views and the layout that it was made of."""
 
     wanted: Wanted
     views: list[NodeView]
+    layout: Layout
 
 
 def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> Compiled:
@@ -98,17 +101,19 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
     usable = [view for view in views if view.family in facts.families]
     _mention_unusable([view for view in views if view not in usable], target, reporter)
     reporter.report(dict.fromkeys(problem for view in usable for problem in find_conflicts(view)))
+    layout = layout_from(params)
     wanted = wanted_for(
         node.cluster,
         node.options,
         usable,
+        layout,
         forwarding=params["forwarding"],
         inputs=[
             InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts
         ],
         given=_given(params),
     )
-    return Compiled(wanted, usable)
+    return Compiled(wanted, usable, layout)
 
 
 def plan_for(

@@ -8,7 +8,7 @@ from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.formats.iptables_render import render_restore, render_save
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
-from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset, lower_to_transaction
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset, lower_to_nft_transaction
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
@@ -19,15 +19,17 @@ NFTABLES_NAME = "nftables.nft"
 JSON_NAME = "ruleset.json"
 
 
-def render(views: Sequence[NodeView], form: str, assumptions: Sequence[Assumption]) -> dict[str, str]:
+def render(
+    views: Sequence[NodeView], form: str, layout: Layout, assumptions: Sequence[Assumption]
+) -> dict[str, str]:
     """Return the text of each output file, by file name. A file of iptables holds one family."""
     if form == "json":
-        return {JSON_NAME: _json(views, assumptions)}
+        return {JSON_NAME: _json(views, layout, assumptions)}
     if views[0].options.mode is ProxyMode.NFTABLES:
         return {NFTABLES_NAME: _nftables(views, form)}
     if form == "restore":
-        return {IPTABLES_NAMES[view.family]: render_restore(lower_to_transaction(view)) for view in views}
-    return {IPTABLES_NAMES[view.family]: render_save(lower_to_ruleset(view)) for view in views}
+        return {IPTABLES_NAMES[view.family]: render_restore(layout.transaction(view)) for view in views}
+    return {IPTABLES_NAMES[view.family]: render_save(layout.ruleset(view)) for view in views}
 
 
 def _nftables(views: Sequence[NodeView], form: str) -> str:
@@ -36,7 +38,7 @@ def _nftables(views: Sequence[NodeView], form: str) -> str:
     return render_listing(table for view in views for table in lower_to_nft_ruleset(view).tables.values())
 
 
-def _json(views: Sequence[NodeView], assumptions: Sequence[Assumption]) -> str:
-    lower = lower_to_nft_ruleset if views[0].options.mode is ProxyMode.NFTABLES else lower_to_ruleset
+def _json(views: Sequence[NodeView], layout: Layout, assumptions: Sequence[Assumption]) -> str:
+    lower = lower_to_nft_ruleset if views[0].options.mode is ProxyMode.NFTABLES else layout.ruleset
     listed = [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]
     return render_json([lower(view) for view in views], listed)

@@ -69,6 +69,7 @@ _REPLY_NAMES = {
         "port-unreach": "icmp6-port-unreachable",
     },
 }
+_PROGRAM = re.compile(r"\d+(?:,\d+ \d+ \d+ \d+)+", re.ASCII)
 _FULL_MASK = {IpFamily.IPV4: "255.255.255.255", IpFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}
 
 
@@ -199,6 +200,13 @@ def _nfacct(options: Options, _: IpFamily) -> AnyMatch | None:
     return matches.Nfacct(option.values[0]) if option and not option.negated else None
 
 
+def _bpf(options: Options, _: IpFamily) -> AnyMatch | None:
+    option = _single(options, "--bytecode")
+    if option is None or option.negated or not _PROGRAM.fullmatch(option.values[0]):
+        return None
+    return matches.Bpf(option.values[0])
+
+
 MATCH_READERS: dict[str, MatchReader] = {
     "comment": _comment,
     "conntrack": _states("conntrack", "--ctstate"),
@@ -208,6 +216,7 @@ MATCH_READERS: dict[str, MatchReader] = {
     "statistic": _statistic,
     "recent": _recent,
     "nfacct": _nfacct,
+    "bpf": _bpf,
     **{name: _transport(name) for name in TRANSPORTS},
 }
 

@@ -134,6 +134,10 @@ def _nfacct_restored(match: matches.Nfacct) -> str:
     return f" -m nfacct --nfacct-name {restore_word(match.name)}"
 
 
+def _bpf(match: matches.Bpf) -> str:
+    return f' -m bpf --bytecode "{match.program}"'
+
+
 def _jump(action: actions.Jump) -> str:
     return f" -j {action.chain}"
 
@@ -184,6 +188,7 @@ _ALIKE: Writers = {
     matches.Transport: _transport,
     matches.CtState: _ct_state,
     matches.AddrType: _addr_type,
+    matches.Bpf: _bpf,
     matches.Opaque: _opaque,
     actions.Jump: _jump,
     actions.Goto: _goto,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.net.addresses import Cidr, IpFamily
+from kproxy_nat.proxy.view import NodeView
+from kproxy_nat.ruleset.actions import Drop
+from kproxy_nat.ruleset.matches import AddrType, AnyMatch, Comment, CtState, Destination, Source
 from kproxy_nat.ruleset.rules import Rule
 from kproxy_nat.ruleset.transactions import (
     AppendAlike,
@@ -14,6 +17,12 @@ from kproxy_nat.ruleset.transactions import (
     TableTransaction,
     Transaction,
 )
+
+LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
+FROM_LOCAL = AddrType("src", ("LOCAL",))
+TO_LOCAL = AddrType("dst", ("LOCAL",))
+
+_LOOPBACK6 = Cidr("::1/128")
 
 
 class NfacctCounter(enum.StrEnum):
@@ -57,3 +66,28 @@ class TransactionBuilder:
         filter_part = TableTransaction("filter", [DeclareChains(self._filter_chains), *self._filter_rules])
         nat_part = TableTransaction("nat", [DeclareChains(self._nat_chains), *self._nat_rules])
         return Transaction(family, [filter_part, nat_part])
+
+
+def node_port_conditions(view: NodeView) -> list[tuple[AnyMatch, ...]]:
+    """Return what tells traffic to the addresses that serve node ports: any one of these."""
+    destinations = view.options.node_port_destinations(view.family)
+    if destinations is not None:
+        return [(Destination(address),) for address in destinations]
+    if view.family is IpFamily.IPV6:
+        return [(TO_LOCAL, Destination(_LOOPBACK6, negated=True))]
+    if not view.options.localhost_node_ports:
+        return [(TO_LOCAL, Destination(LOOPBACK_NETWORK, negated=True))]
+    return [(TO_LOCAL,)]
+
+
+def localnet_guard(view: NodeView) -> list[Rule]:
+    """Guard the loopback network, which the sysctl for NodePorts on localhost opens to the neighbours."""
+    if not view.options.serves_localhost(view.family):
+        return []
+    matches: tuple[AnyMatch, ...] = (
+        Comment("block incoming localnet connections"),
+        Destination(LOOPBACK_NETWORK),
+        Source(LOOPBACK_NETWORK, negated=True),
+        CtState(("RELATED", "ESTABLISHED", "DNAT"), negated=True),
+    )
+    return [Rule(matches, (Drop(),))]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from kproxy_nat.lowering import chain_names as names
-from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder
-from kproxy_nat.lowering.iptables_service import LOOPBACK_NETWORK, TO_LOCAL, ServiceLowering
-from kproxy_nat.net.addresses import Cidr, IpFamily
+from kproxy_nat.lowering.iptables_common import (
+    NfacctCounter,
+    TransactionBuilder,
+    localnet_guard,
+    node_port_conditions,
+)
+from kproxy_nat.lowering.iptables_service import ServiceLowering
+from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Masquerade, Return, SetMark
-from kproxy_nat.ruleset.matches import AnyMatch, Comment, CtState, Destination, Mark, Nfacct, Source
+from kproxy_nat.ruleset.matches import AnyMatch, Comment, CtState, Mark, Nfacct
 from kproxy_nat.ruleset.rules import Rule, Ruleset
 from kproxy_nat.ruleset.transactions import (
     Command,
@@ -28,7 +33,6 @@ FILTER_CHAINS = (
 )
 NAT_CHAINS = (names.SERVICES, names.NODE_PORTS, names.POSTROUTING, names.MARK_MASQ)
 
-_LOOPBACK6 = Cidr("::1/128")
 _NEW = CtState(("NEW",))
 _NODE_PORTS_COMMENT = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
 _EXTERNAL_COMMENT = "kubernetes externally-visible service portals"
@@ -94,17 +98,11 @@ def _declare_chains(view: NodeView, out: TransactionBuilder) -> None:
 
 
 def _localnet_firewall(view: NodeView, out: TransactionBuilder) -> None:
-    """Guard the loopback network, which the sysctl for NodePorts on localhost opens to the neighbours."""
-    if not view.options.serves_localhost(view.family):
-        return
-    out.declare_filter(names.KUBELET_FIREWALL)
-    matches: tuple[AnyMatch, ...] = (
-        Comment("block incoming localnet connections"),
-        Destination(LOOPBACK_NETWORK),
-        Source(LOOPBACK_NETWORK, negated=True),
-        CtState(("RELATED", "ESTABLISHED", "DNAT"), negated=True),
-    )
-    out.filter_rule(names.KUBELET_FIREWALL, Rule(matches, (Drop(),)))
+    guard = localnet_guard(view)
+    if guard:
+        out.declare_filter(names.KUBELET_FIREWALL)
+    for rule in guard:
+        out.filter_rule(names.KUBELET_FIREWALL, rule)
 
 
 def _masquerade(view: NodeView, out: TransactionBuilder) -> None:
@@ -135,15 +133,5 @@ def _forward(view: NodeView, out: TransactionBuilder) -> None:
 def _node_port_dispatch(view: NodeView, out: TransactionBuilder) -> None:
     """Send traffic to the node's own addresses to the node ports, after all other Services."""
     comment = Comment(_NODE_PORTS_COMMENT)
-    action = (Jump(names.NODE_PORTS),)
-    destinations = view.options.node_port_destinations(view.family)
-    if destinations is not None:
-        for address in destinations:
-            out.nat_rule(names.SERVICES, Rule((comment, Destination(address)), action))
-        return
-    matches: tuple[AnyMatch, ...] = (comment, TO_LOCAL)
-    if view.family is IpFamily.IPV6:
-        matches += (Destination(_LOOPBACK6, negated=True),)
-    elif not view.options.localhost_node_ports:
-        matches += (Destination(LOOPBACK_NETWORK, negated=True),)
-    out.nat_rule(names.SERVICES, Rule(matches, action))
+    for matches in node_port_conditions(view):
+        out.nat_rule(names.SERVICES, Rule((comment, *matches), (Jump(names.NODE_PORTS),)))

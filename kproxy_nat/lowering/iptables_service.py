@@ -12,7 +12,13 @@ import operator
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import chain_names as names
-from kproxy_nat.lowering.iptables_common import NfacctCounter, TransactionBuilder
+from kproxy_nat.lowering.iptables_common import (
+    FROM_LOCAL,
+    LOOPBACK_NETWORK,
+    TO_LOCAL,
+    NfacctCounter,
+    TransactionBuilder,
+)
 from kproxy_nat.lowering.iptables_patterns import (
     Affinity,
     BalancingPattern,
@@ -21,12 +27,11 @@ from kproxy_nat.lowering.iptables_patterns import (
     to_service_port,
 )
 from kproxy_nat.lowering.local_traffic import local_traffic
-from kproxy_nat.net.addresses import Address, Cidr, IpFamily
+from kproxy_nat.net.addresses import Address, IpFamily
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.actions import Accept, AnyAction, Drop, Jump, Reject
 from kproxy_nat.ruleset.matches import (
-    AddrType,
     AnyMatch,
     Comment,
     Destination,
@@ -39,10 +44,6 @@ from kproxy_nat.ruleset.matches import (
 )
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 from kproxy_nat.ruleset.transactions import AppendAlike
-
-LOOPBACK_NETWORK = Cidr("127.0.0.0/8")
-FROM_LOCAL = AddrType("src", ("LOCAL",))
-TO_LOCAL = AddrType("dst", ("LOCAL",))
 
 _REJECT = (Reject(),)
 _DROP = (Drop(),)

@@ -38,6 +38,11 @@ class IpFamily(enum.StrEnum):
         return 32 if self is IpFamily.IPV4 else 128
 
     @property
+    def host_mask(self) -> str:
+        """The mask that keeps a whole address, in the form of one."""
+        return "255.255.255.255" if self is IpFamily.IPV4 else ":".join(["ffff"] * 8)
+
+    @property
     def other(self) -> IpFamily:
         """The other of the two families."""
         return IpFamily.IPV6 if self is IpFamily.IPV4 else IpFamily.IPV4
@@ -143,6 +148,16 @@ def family_of(text: Address | Cidr) -> IpFamily:
 def address_value(address: Address) -> int:
     """Return the address as an unsigned integer of 32 or 128 bits."""
     return _parse_lenient(address)[1]
+
+
+def address_of(family: IpFamily, value: int) -> Address:
+    """Return the address with this value: the inverse of :func:`address_value`."""
+    return Address(_print_value(family, value))
+
+
+def network_of(family: IpFamily, value: int, length: int) -> Cidr:
+    """Return the network of ``length`` bits whose first address has this value."""
+    return Cidr(f"{_print_value(family, value)}/{length}")
 
 
 def prefix_length(cidr: Cidr) -> int:

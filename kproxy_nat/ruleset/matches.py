@@ -142,6 +142,15 @@ class Nfacct(Match, frozen=True, gc=False):
     name: str
 
 
+class Bpf(Match, frozen=True, gc=False):
+    """``-m bpf --bytecode``: true where a classic BPF program returns more than 0 for the packet.
+
+    ``program`` is written as iptables does: the number of instructions, then each as code, jumps and operand.
+    """
+
+    program: str
+
+
 class Opaque(Match, frozen=True, gc=False):
     """A module of another kind, kept word for word: ``-m`` and all. Whether it matches is unknown."""
 
@@ -185,7 +194,7 @@ class OpaqueStatement(Match, frozen=True, gc=False):
 
 
 HeaderMatch = Source | Destination | InInterface | OutInterface | Protocol | OpaqueHeader
-ModuleMatch = Comment | Transport | CtState | Mark | AddrType | Random | Recent | Nfacct | Opaque
+ModuleMatch = Comment | Transport | CtState | Mark | AddrType | Random | Recent | Nfacct | Bpf | Opaque
 IptablesMatch = HeaderMatch | ModuleMatch
 NftMatch = CtStatus | Lookup | OneOf | Counter | OpaqueStatement
 AnyMatch = IptablesMatch | NftMatch

@@ -33,9 +33,20 @@ class Scenario:
         """Return kube-proxy's own text."""
         return (self.folder / f"{TOOLS[family]}.{form}").read_text()
 
-    def compiled(self, form: str, family: IpFamily, scratch: Path) -> str:
+    @property
+    def case(self) -> dict[str, Any]:
+        """The node's name, its interfaces, and fields of the configuration."""
+        found: dict[str, Any] = yaml.safe_load((self.folder / "case.yaml").read_text())
+        return found
+
+    @property
+    def local_addresses(self) -> tuple[str, ...]:
+        """The addresses of the node's interfaces, with prefix lengths."""
+        return (*NODE_ADDRESSES, *interface_addresses(self.case.get("iface", [])))
+
+    def compiled(self, form: str, family: IpFamily, scratch: Path, *more: str) -> str:
         """Return our text for the same input; ``scratch`` is a folder for the configuration file."""
-        return self._compiled(scratch, "--nfacct", "--form", form, "--family", family.lower())
+        return self._compiled(scratch, "--nfacct", "--form", form, "--family", family.lower(), *more)
 
     def recorded_nft(self, form: str) -> str:
         """Return kube-proxy's own text in nftables mode, of both families."""
@@ -49,13 +60,13 @@ class Scenario:
         )
 
     def _compiled(self, scratch: Path, *options: str) -> str:
-        case = yaml.safe_load((self.folder / "case.yaml").read_text())
+        case = self.case
         config = scratch / "kube-proxy.yaml"
         config.write_text(yaml.safe_dump(configuration(case.get("set", {}))))
         return compiled(
             self.folder / "manifests.yaml",
             *("--config", config, "--node", case["node_name"]),
-            *("--local-address", ",".join((*NODE_ADDRESSES, *interface_addresses(case.get("iface", []))))),
+            *("--local-address", ",".join(self.local_addresses)),
             *options,
         )
 

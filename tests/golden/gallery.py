@@ -12,6 +12,7 @@ from kproxy_nat.net.addresses import IpFamily
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "rules"
 RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
+COMPACT_FILES = {IpFamily.IPV4: "iptables-compact.rules", IpFamily.IPV6: "ip6tables-compact.rules"}
 NFT_FILE = "nftables.nft"
 STEPS = sorted(f"tutorial/{path.parent.name}" for path in GALLERY.glob("tutorial/*/manifests.yaml"))
 TOPICS = sorted([*(path.parent.name for path in GALLERY.glob("*/manifests.yaml")), *STEPS])
@@ -35,3 +36,8 @@ def rule_text(topic: str, family: IpFamily) -> str:
 def nft_text(topic: str) -> str:
     """Return the nftables file of a topic."""
     return (GALLERY / topic / NFT_FILE).read_text()
+
+
+def compact_text(topic: str, family: IpFamily) -> str:
+    """Return a rule file of a topic in the compact layout."""
+    return (GALLERY / topic / COMPACT_FILES[family]).read_text()

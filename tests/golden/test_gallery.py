@@ -21,7 +21,15 @@ from kproxy_nat.formats.ruleset_json import parse_json
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.wellformed import faults
 from tests.conformance.command_line import compiled
-from tests.golden.gallery import GALLERY, ROOT, TOPICS, load_script, nft_text, rule_text
+from tests.golden.gallery import (
+    GALLERY,
+    ROOT,
+    TOPICS,
+    compact_text,
+    load_script,
+    nft_text,
+    rule_text,
+)
 
 SCRIPT = load_script()
 
@@ -53,10 +61,10 @@ def test_rule_files_are_what_stdout_shows(topic: str) -> None:
 @by_family
 @by_topic
 def test_reading_back_gives_the_same_bytes(topic: str, family: IpFamily) -> None:
-    text = rule_text(topic, family)
-    ruleset = parse_save(text, family)
-    assert render_save(ruleset) == text
-    assert list(faults(ruleset)) == []
+    for text in (rule_text(topic, family), compact_text(topic, family)):
+        ruleset = parse_save(text, family)
+        assert render_save(ruleset) == text
+        assert list(faults(ruleset)) == []
 
 
 @by_topic
@@ -70,6 +78,8 @@ def test_reading_back_nftables_gives_the_same_bytes(topic: str) -> None:
 def test_json_holds_the_same_rules(topic: str) -> None:
     for ruleset in parse_json(compiled(GALLERY / topic, "--form", "json")):
         assert render_save(ruleset) == rule_text(topic, ruleset.family)
+    for ruleset in parse_json(compiled(GALLERY / topic, "--form", "json", "--layout", "compact")):
+        assert render_save(ruleset) == compact_text(topic, ruleset.family)
     rulesets = parse_json(compiled(GALLERY / topic, "--form", "json", "--mode", "nftables"))
     assert render_listing(t for ruleset in rulesets for t in ruleset.tables.values()) == nft_text(topic)
 
@@ -92,6 +102,16 @@ def test_restore_form_makes_the_same_chains(topic: str, family: IpFamily) -> Non
     if ":KUBE-FIREWALL - [0:0]" not in listed:  # the jump to it needs the chain; the transaction does not
         expected.remove(":KUBE-FIREWALL - [0:0]")
     assert listed.splitlines() == expected
+
+
+@by_family
+@by_topic
+def test_restore_form_of_the_compact_layout_makes_the_same_chains(topic: str, family: IpFamily) -> None:
+    options = ("--form", "restore", "--family", family.lower(), "--layout", "compact")
+    listed = render_save(parse_save(compiled(GALLERY / topic, *options), family))
+    jumps = re.compile(r"-A (?:INPUT|OUTPUT|FORWARD|PREROUTING|POSTROUTING) ")
+    wanted = compact_text(topic, family).splitlines()
+    assert listed.splitlines() == [line for line in wanted if not jumps.match(line)]
 
 
 @by_topic

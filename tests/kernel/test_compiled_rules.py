@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kproxy_nat.formats.iptables_render import render_restore
+from kproxy_nat.formats.iptables_render import render_restore, render_save
+from kproxy_nat.lowering import iptables_compact
 from kproxy_nat.lowering.iptables_common import NfacctCounter
+from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.lowering.iptables_kube_proxy import jumps_transaction
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from tests.conformance.scenarios import SCENARIOS, Scenario
-from tests.golden.gallery import TOPICS, rule_text
+from tests.golden.gallery import TOPICS, compact_text, rule_text
 from tests.kernel.netns import (
     VARIANTS,
     KernelRefusedError,
@@ -67,8 +70,8 @@ def load_transaction(jumps: str, transaction: str, variant: str, family: IpFamil
 @by_variant
 @pytest.mark.parametrize("topic", TOPICS)
 def test_gallery(topic: str, variant: str, family: IpFamily) -> None:
-    text = rule_text(topic, family)
-    assert_listed(load_and_save(text, variant, family), text, variant)
+    for text in (rule_text(topic, family), compact_text(topic, family)):
+        assert_listed(load_and_save(text, variant, family), text, variant)
 
 
 @by_family
@@ -92,6 +95,21 @@ def test_random_clusters(seed: int, variant: str, family: IpFamily, tmp_path: Pa
     jumps = render_restore(jumps_transaction(family))
     listed = load_transaction(jumps, restore_text(view), variant, family, tmp_path)
     assert_listed(listed, saved, variant)
+
+
+@by_family
+@by_variant
+@pytest.mark.parametrize("seed", range(RANDOM_CLUSTERS))
+def test_random_clusters_in_the_compact_layout(
+    seed: int, variant: str, family: IpFamily, tmp_path: Path
+) -> None:
+    view = random_input(seed).view(family, nfacct=seed % 2 == 0)
+    layout = Layout(LayoutName.COMPACT, Hairpin.ADDRESSES if seed % 4 == 0 else Hairpin.BPF)
+    saved = render_save(layout.ruleset(view))
+    assert_listed(load_and_save(saved, variant, family, counters_in(saved)), saved, variant)
+    jumps = render_restore(iptables_compact.jumps_transaction(family))
+    transaction = render_restore(layout.transaction(view))
+    assert_listed(load_transaction(jumps, transaction, variant, family, tmp_path), saved, variant)
 
 
 @by_variant

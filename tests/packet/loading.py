@@ -18,6 +18,7 @@ from kproxy_nat.apply.tools import Variant, find_iptables
 from kproxy_nat.apply.wanted import wanted_for
 from kproxy_nat.cli.planning import plan_for
 from kproxy_nat.lab.links import write_settings
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.view import build_view
 from tests.oracle.compiling import load, options_of
@@ -53,7 +54,7 @@ def load_rules(node: Namespace, manifests: str, variant: str, state: Path) -> No
     options = options_of(cluster)
     node.run(write_settings, {"ipv4/conf/all/route_localnet": "0"})
     views = [build_view(cluster, options, family) for family in IpFamily]
-    wanted = wanted_for(cluster, options, views, forwarding=False, inputs=(), given={})
+    wanted = wanted_for(cluster, options, views, Layout(), forwarding=False, inputs=(), given={})
     tools = node.run(find_iptables, Variant(variant))
     folder = namespace_folder(state, node.folder)
     with locked(folder, node.label, LOCK_WAIT, lambda _: None) as lock:

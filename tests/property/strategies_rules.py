@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import AnyAction
+from kproxy_nat.ruleset.bytecode import SAME_ADDRESSES
 from kproxy_nat.ruleset.matches import AnyMatch, Ports
 from kproxy_nat.ruleset.rules import Chain, Rule, Ruleset, Table, empty_table
 
@@ -183,6 +184,9 @@ MATCHES: dict[type[AnyMatch], Callable[[IpFamily], Strategy[AnyMatch]]] = {
     matches.AddrType: addr_types,
     matches.Random: lambda _: st.builds(matches.Random, st.integers(0, 1 << 31), st.booleans()),
     matches.Recent: recents,
+    matches.Bpf: lambda family: st.builds(
+        matches.Bpf, st.sampled_from(["1,6 0 0 0", SAME_ADDRESSES[family]])
+    ),
     matches.Nfacct: lambda _: st.builds(matches.Nfacct, st.sampled_from(NFACCT_NAMES)),
     matches.Opaque: lambda _: st.builds(matches.Opaque, st.sampled_from(OTHER_MODULES)),
 }

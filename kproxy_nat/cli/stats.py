@@ -1,0 +1,66 @@
+"""``kproxy-nat stats``: what each layout costs, before it is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from kproxy_nat.cli.controlplane_options import controlplane_options
+from kproxy_nat.cli.main import reporter_of
+from kproxy_nat.cli.node import gc_paused, input_options, load_node
+from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.lowering.iptables_compact import Hairpin
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.stats.measures import measure_views
+from kproxy_nat.stats.text import stats_text
+
+
+@click.command("stats", short_help="Compare the layouts: size, and rules on the way of a first packet.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    "stats_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: see docs/compact-layout.md.",
+)
+@click.option(
+    "--family",
+    type=click.Choice(["ipv4", "ipv6", "all"]),
+    default="all",
+    show_default=True,
+    help="Of which family; of all, those that have Services.",
+)
+@input_options
+@rule_options
+@controlplane_options
+@verbosity_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Show what the rules for the manifests would cost in each layout, side by side.
+
+    How many rules, chains and bytes there are, and how many rules the first packet of a flow is compared
+    with: a pod's to each cluster IP and to an address that is no Service, an outsider's to each node port,
+    load balancer address and external IP. Nothing is loaded.
+
+    \b
+    Examples:
+      kproxy-nat stats rules/loadbalancer
+      kubectl get svc,endpointslices,nodes -A -o json | kproxy-nat stats - --node node1 -o json
+    """  # noqa: D301
+    with gc_paused():
+        node = load_node(params, reporter_of(ctx))
+        wanted = [f for f in IpFamily if params["family"] in ("all", f.lower())]
+        views = [view for view in node.views if view.family in wanted]
+        if params["family"] == "all":
+            views = [view for view in views if view.services] or views[:1]
+        document = measure_views(views, node.options.node_name, Hairpin(params["hairpin"]))
+        if params["stats_format"] == "json":
+            write_stdout(msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+        else:
+            write_stdout(stats_text(document))

@@ -1,0 +1,39 @@
+"""The layouts for iptables, by name, behind one interface."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from kproxy_nat.lowering import iptables_compact, iptables_kube_proxy
+from kproxy_nat.lowering.iptables_compact import Hairpin
+from kproxy_nat.proxy.view import NodeView
+from kproxy_nat.ruleset.rules import Ruleset
+from kproxy_nat.ruleset.transactions import Transaction
+
+
+class LayoutName(enum.StrEnum):
+    """How rules are arranged."""
+
+    KUBE_PROXY = "kube-proxy"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A layout with its choices; ``hairpin`` is one of the compact layout's."""
+
+    name: LayoutName = LayoutName.KUBE_PROXY
+    hairpin: Hairpin = Hairpin.BPF
+
+    def transaction(self, view: NodeView) -> Transaction:
+        """Return the transaction for ``iptables-restore --noflush``, without the jumps."""
+        if self.name is LayoutName.COMPACT:
+            return iptables_compact.lower_to_transaction(view, self.hairpin)
+        return iptables_kube_proxy.lower_to_transaction(view)
+
+    def ruleset(self, view: NodeView) -> Ruleset:
+        """Return all rules of a node that had none before, jumps included."""
+        if self.name is LayoutName.COMPACT:
+            return iptables_compact.lower_to_ruleset(view, self.hairpin)
+        return iptables_kube_proxy.lower_to_ruleset(view)
