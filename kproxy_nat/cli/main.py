@@ -87,7 +87,8 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, quiet: bool, verbose: bool, color: str, log_format: str, debug: bool) -> None:
     """Compile Kubernetes Services and EndpointSlices to the NAT rules of a node.
 
-    Data goes to stdout, messages go to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 invalid input.
+    Data goes to stdout, messages go to stderr. Exit status: 0 done, 1 failed or different, 2 wrong usage,
+    3 invalid input, 5 not applied and all as before, 6 not applied and not restored.
 
     \b
     Shell completion: eval "$(_KPROXY_NAT_COMPLETE=bash_source kproxy-nat)"

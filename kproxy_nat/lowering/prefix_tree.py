@@ -2,7 +2,8 @@
 
 A node lists its entries, or leads on to children by the bits after those that its entries have in common.
 Both are decided by the entries below the node alone, never by the order in which they came, so one entry
-more or less changes nodes on its own path only.
+more or less changes nodes on its own path only, unless the depth runs out: a node that is pushed down to the
+last level keeps its entries together.
 """
 
 from __future__ import annotations

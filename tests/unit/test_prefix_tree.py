@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kproxy_nat.lowering.prefix_tree import Entry, Node, Shape, build_tree
 
 WIDTH = 16
 SHAPE = Shape(WIDTH, range(2, WIDTH + 1, 2), bucket=4, depth=5)
+DEEP = Shape(WIDTH, range(2, WIDTH + 1, 2), bucket=4, depth=WIDTH)
+"""Deep enough for whatever numbers there are."""
 
 keys = st.lists(st.integers(0, (1 << WIDTH) - 1), max_size=60)
 
 
-def tree(numbers: list[int]) -> Node[int]:
+def tree(numbers: list[int], shape: Shape = SHAPE) -> Node[int]:
     entries = sorted(((number, order) for order, number in enumerate(numbers)), key=lambda e: e[0])
-    return build_tree(entries, SHAPE)
+    return build_tree(entries, shape)
 
 
 def entries_of(node: Node[int]) -> Iterator[Entry[int]]:
@@ -58,13 +60,16 @@ def test_nodes_are_small_unless_depth_or_equal_numbers_forbid_it(numbers: list[i
 
 
 @given(keys, st.integers(0, (1 << WIDTH) - 1))
+@example([0, 0, 0, 0, 1, 4, 16, 256], 64)
 def test_an_entry_more_changes_its_own_path_only(numbers: list[int], added: int) -> None:
+    """As long as the depth does not run out: where it does, a node that is pushed down keeps all entries."""
+
     def contents(of: list[int]) -> dict[tuple[int, int], str]:
         return {
             (node.value, node.length): repr(
                 [(m.value, m.length) if isinstance(m, Node) else m[0] for m in node.members]
             )
-            for node, _ in nodes_of(tree(of))
+            for node, _ in nodes_of(tree(of, DEEP))
         }
 
     before, after = contents(sorted(numbers)), contents(sorted([*numbers, added]))
