@@ -29,6 +29,7 @@ from kproxy_nat.apply.namespaces import Identity
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump, join_dump, split_dump
+from kproxy_nat.formats.iptables_render import RULE_FILES
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = "kproxy-nat/record"
@@ -36,7 +37,6 @@ VERSION = 1
 KEPT = 5
 """How many generations stay; each allows one more roll-back."""
 
-RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
 _RECORD = "record.json"
 _CONFIRMED = "confirmed"
 _UNFINISHED = ".unfinished"

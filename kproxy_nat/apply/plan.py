@@ -178,9 +178,10 @@ def size(change: FamilyChange) -> Size:
             if not chain.builtin:
                 kind = "added" if chain.before is None else "deleted" if chain.after is None else "changed"
                 counts[f"chains_{kind}"] += 1
-            before, after = Counter(chain.before or ()), Counter(chain.after or ())
-            counts["rules_added"] += (after - before).total()
-            counts["rules_removed"] += (before - after).total()
+            before, after = chain.before or (), chain.after or ()
+            both = (Counter(before) & Counter(after)).total() if before and after else 0
+            counts["rules_added"] += len(after) - both
+            counts["rules_removed"] += len(before) - both
     return Size(**counts)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from kproxy_nat.cli.output import json_text
 from kproxy_nat.diff.edits import ChainEdit, RuleEdit
 from kproxy_nat.diff.facts import Fact, ServiceChange
 from kproxy_nat.diff.flows import Outcome
@@ -45,7 +46,7 @@ def review_json(review: Review) -> str:
     }
     if review.level is Level.STRUCTURAL:
         document["chains"] = [chain for family in review.families for chain in _chains(family)]
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    return json_text(document)
 
 
 def _service(change: ServiceChange) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from kproxy_nat.apply.tools import (
     version_text,
 )
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import stdout_has_color, write_stdout
+from kproxy_nat.cli.output import json_text, stdout_has_color, write_stdout
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = 1
@@ -131,7 +131,7 @@ def command(ctx: click.Context, /, netns: str | None, host: bool, output: str) -
     with _opened(netns, host) as namespace:
         diagnosis = diagnose(namespace)
     if output == "json":
-        write_stdout(msgspec.json.format(msgspec.json.encode(diagnosis), indent=2).decode() + "\n")
+        write_stdout(json_text(diagnosis, indent=2))
     else:
         write_stdout("\n".join(render_text(diagnosis, color=stdout_has_color(ctx))) + "\n")
     ctx.exit(0 if diagnosis.ok else 1)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
-import msgspec
 import yaml
 
 from kproxy_nat.cli.controlplane_options import controlplane_options
@@ -14,7 +13,7 @@ from kproxy_nat.cli.diff_sides import Side, load_side
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import rule_options, verbosity_options
-from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
 from kproxy_nat.formats.iptables_parse import parse_save
@@ -124,7 +123,7 @@ def _left_out(families: Iterable[Ports]) -> list[Problem]:
 
 def _json(objects: list[Manifest]) -> str:
     document = {"apiVersion": "v1", "kind": "List", "items": objects}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return json_text(document, indent=2)
 
 
 def _yaml(objects: list[Manifest]) -> str:

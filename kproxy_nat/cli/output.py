@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from kproxy_nat.errors import Code, Location, OutputError, Problem
 
@@ -68,6 +69,11 @@ def write_stdout(text: str) -> None:
         raise OutputError(
             Problem(Code.OUTPUT_UNWRITABLE, message, location=Location("standard output"))
         ) from None
+
+
+def json_text(document: object, *, indent: int = 1) -> str:
+    """Return a document as indented JSON, with a line feed at the end."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=indent).decode() + "\n"
 
 
 def stdout_has_color(ctx: click.Context) -> bool:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.formats.iptables_render import render_restore, render_save
+from kproxy_nat.formats.iptables_render import RULE_FILES, render_restore, render_save
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
 from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset, lower_to_nft_transaction
-from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
 
-IPTABLES_NAMES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
 NFTABLES_NAME = "nftables.nft"
 JSON_NAME = "ruleset.json"
 
@@ -28,8 +26,8 @@ def render(
     if views[0].options.mode is ProxyMode.NFTABLES:
         return {NFTABLES_NAME: _nftables(views, form)}
     if form == "restore":
-        return {IPTABLES_NAMES[view.family]: render_restore(layout.transaction(view)) for view in views}
-    return {IPTABLES_NAMES[view.family]: render_save(layout.ruleset(view)) for view in views}
+        return {RULE_FILES[view.family]: render_restore(layout.transaction(view)) for view in views}
+    return {RULE_FILES[view.family]: render_save(layout.ruleset(view)) for view in views}
 
 
 def _nftables(views: Sequence[NodeView], form: str) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import msgspec
 
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
 from kproxy_nat.cli.options import rule_options, verbosity_options
-from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.stats.measures import measure_views
@@ -61,6 +60,6 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             views = [view for view in views if view.services] or views[:1]
         document = measure_views(views, node.options.node_name, Hairpin(params["hairpin"]))
         if params["stats_format"] == "json":
-            write_stdout(msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+            write_stdout(json_text(document))
         else:
             write_stdout(stats_text(document))

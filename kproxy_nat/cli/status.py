@@ -17,7 +17,7 @@ from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.cli.planning import warn_of_kube_proxy
 from kproxy_nat.cli.target import opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
@@ -99,7 +99,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         warn_of_kube_proxy(live, reporter)
         status = _status(site, latest, live)
     as_json = params["status_format"] == "json"
-    text = msgspec.json.format(msgspec.json.encode(status), indent=1).decode() + "\n" if as_json else ""
+    text = json_text(status) if as_json else ""
     write_stdout(text or "".join(f"{line}\n" for line in _lines(status)))
     if not status.in_step:
         ctx.exit(DRIFT)

@@ -33,6 +33,9 @@ from kproxy_nat.ruleset.transactions import (
 
 _REMEMBERED_TEXTS = 10_000
 
+RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
+"""What a file with the rules of a family is called."""
+
 
 def render_save(ruleset: Ruleset, *, counters: bool = False) -> str:
     """Return the rule set as ``iptables-save`` prints it after loading, comments aside.
