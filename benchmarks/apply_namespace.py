@@ -29,9 +29,9 @@ from typing import Any
 import clusters
 import msgspec
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.plan import Plan, parse_plan
 from kproxy_nat.apply.restore_text import restore_text
-from kproxy_nat.net.addresses import IpFamily
 
 NAMESPACE = f"kpn-bench-{os.getpid()}"
 COMMAND = """
@@ -148,7 +148,7 @@ def handed(folder: Path, before: Path, after: Path, restore: str) -> None:
 
 def partial_sync(restore: str, plan: Plan) -> int:
     """Return the size of kube-proxy's partial sync: shared chains, and those of the Service that changed."""
-    changed = {chain.name for table in plan.changes[IpFamily.IPV4].tables for chain in table.chains}
+    changed = {chain.name for table in plan.changes[Backend.IPTABLES].tables for chain in table.chains}
     service = {
         line.split(" -j ")[1]
         for line in restore.splitlines()

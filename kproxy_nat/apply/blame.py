@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from kproxy_nat.apply.restore_engine import RuleRefusedError
 from kproxy_nat.errors import ApplyError, Location
 from kproxy_nat.formats.iptables_render import render_rule
+from kproxy_nat.formats.nft_render import listed_rule
 from kproxy_nat.lowering.layouts import Layout
+from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
-from kproxy_nat.ruleset.rules import RuleOrigin
+from kproxy_nat.ruleset.rules import Rule, RuleOrigin
+
+_RULE = re.compile(r"(?:\[\S+\] )?-A (?P<chain>\S+) (?P<words>.*)")
+_NFT_RULE = re.compile(r"add rule \S+ \S+ (?P<chain>\S+) (?P<words>.*)")
 
 
 def blame(error: RuleRefusedError, views: Iterable[NodeView], layout: Layout) -> ApplyError:
     """Return the error with the Service and the line of the manifest, where the rule was made for one."""
-    arguments = error.rule.partition("-A ")[2]
+    refused = _RULE.fullmatch(error.rule) or _NFT_RULE.fullmatch(error.rule)
     for view in views:
-        origin = _origin(layout, view, *arguments.split(" ", 1)) if " " in arguments else None
+        origin = _origin(layout, view, refused["chain"], refused["words"]) if refused else None
         if origin is not None:
             place = Location(origin.source, origin.line)
             problem = replace(error.problems[0], location=place, subject=f"Service {origin.subject}")
@@ -25,8 +33,18 @@ def blame(error: RuleRefusedError, views: Iterable[NodeView], layout: Layout) ->
     return error
 
 
-def _origin(layout: Layout, view: NodeView, chain: str, arguments: str) -> RuleOrigin | None:
-    for _, candidate, rule in layout.ruleset(view).rules():
-        if candidate.name == chain and rule.origin and render_rule(rule, view.family) == arguments:
+def _origin(layout: Layout, view: NodeView, chain: str, words: str) -> RuleOrigin | None:
+    for candidate, rule, text in _rules(layout, view):
+        if candidate == chain and rule.origin and text(rule) == words:
             return rule.origin
     return None
+
+
+def _rules(layout: Layout, view: NodeView) -> Iterator[tuple[str, Rule, Callable[[Rule], str]]]:
+    """Yield each rule with its chain and what tells how the tool was given it."""
+    if view.options.mode is ProxyMode.NFTABLES:
+        for table, chain, rule in lower_to_nft_ruleset(view).rules():
+            yield chain.name, rule, partial(listed_rule, table=table)
+    else:
+        for _, chain, rule in layout.ruleset(view).rules():
+            yield chain.name, rule, partial(render_rule, family=view.family)

@@ -1,7 +1,8 @@
 """What is to be done to the rules of a namespace, chain by chain.
 
-Rules are lines of text here, as ``iptables-save`` prints them: lines that are the same bytes are the same
-rule, whoever wrote them, and a rule set of 400,000 lines is compared without parsing one of them.
+Rules are lines of text here, as ``iptables-save`` prints them, or as ``formats.nft_dump`` writes them: lines
+that are the same bytes are the same rule, whoever wrote them, and a rule set of 400,000 lines is compared
+without parsing one of them.
 """
 
 from __future__ import annotations
@@ -17,25 +18,34 @@ Lines = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class ChainChange:
-    """A chain before and after; ``None`` where there is none. ``builtin`` chains hold foreign rules, too."""
+    """A chain before and after; ``None`` where there is none. ``builtin`` chains hold foreign rules, too.
+
+    In nftables it can be a set or map, too: ``map service-ips``, with lines as ``formats.nft_dump`` has them;
+    ``comment`` is that of an object that is made.
+    """
 
     name: str
     before: Lines | None
     after: Lines | None
     builtin: bool = False
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
-    """The chains of a table that change, sorted by name.
+    """The chains of a table that change, in iptables sorted by name, in nftables as the table has them.
 
     Attributes:
         counters: packets and bytes, as ``"12:3456"``, of rules that stay in a chain that is written anew.
+        gone: whether the table itself goes, as it can in nftables.
+        comment: that of a table of nftables that is made.
     """
 
     table: str
     chains: tuple[ChainChange, ...]
     counters: Mapping[str, str] = field(default_factory=dict)
+    gone: bool = False
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.generations import Generation, Record, SysctlChange
 from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
-from kproxy_nat.apply.planning import LiveRules, owned_part, predict
+from kproxy_nat.apply.planners import planner_of
+from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.recovery import Warn, bring_back
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import change_sysctls, enabled_forwarding, read_sysctl
 from kproxy_nat.apply.wanted import FORWARDING
 from kproxy_nat.errors import ApplyError, Code, Problem
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.formats.iptables_dump import Dump
 
 
 class Step(enum.StrEnum):
@@ -28,8 +30,10 @@ class Step(enum.StrEnum):
     WATCHED = "watched"
     NFACCT_MADE = "nfacct made"
     SYSCTLS_CLOSED = "sysctls closed"
-    IPV4_LOADED = "IPv4 loaded"
-    IPV6_LOADED = "IPv6 loaded"
+    IPTABLES_LOADED = "iptables loaded"
+    IP6TABLES_LOADED = "ip6tables loaded"
+    NFT_IP_LOADED = "nft ip loaded"
+    NFT_IP6_LOADED = "nft ip6 loaded"
     SYSCTLS_OPENED = "sysctls opened"
     VERIFIED = "verified"
     CONFIRMED = "confirmed"
@@ -42,7 +46,7 @@ OFF = "0"
 Rules keep neighbours away from the loopback network that route_localnet opens (CVE-2020-8558).
 """
 
-LOADED = {IpFamily.IPV4: Step.IPV4_LOADED, IpFamily.IPV6: Step.IPV6_LOADED}
+LOADED = {backend: Step(f"{backend} loaded") for backend in Backend}
 
 
 class Watch(Protocol):
@@ -74,14 +78,14 @@ class Execution:
     """What is to be done, and who wants to know of it.
 
     Attributes:
-        changes: for each family that is looked after, also those without a change.
+        changes: for each backend that is looked after, also those without a change, in the order of loading.
         sysctls: values wanted.
         nfacct: accounting objects that the rules refer to.
         reached: is told each step, when it is done.
         warn: is told of what is doubtful and does not stop us.
     """
 
-    changes: Mapping[IpFamily, FamilyChange]
+    changes: Mapping[Backend, FamilyChange]
     sysctls: Mapping[str, str]
     nfacct: Sequence[str]
     record: Record
@@ -92,7 +96,7 @@ class Execution:
 
 def execute(
     site: Site,
-    live: Mapping[IpFamily, LiveRules],
+    live: Mapping[Backend, LiveRules],
     work: Execution,
     watch: Callable[[], AbstractContextManager[Watch]],
 ) -> Generation:
@@ -102,7 +106,7 @@ def execute(
         ApplyError: it failed, and all is as it was before.
         NotRestoredError: it failed, and so did the way back.
     """
-    rehearse(site, work.changes.values())
+    rehearse(site, work.changes)
     work.reached(Step.REHEARSED)
     with watch() as watchdog:
         generation = _begin(site, live, work)
@@ -115,7 +119,7 @@ def execute(
             work.reached(Step.CONFIRMED)
             _check_still_there(site)
         except BaseException:
-            bring_back(site, generation, {f: rules.text for f, rules in live.items()}, work.warn)
+            bring_back(site, generation, {backend: rules.text for backend, rules in live.items()}, work.warn)
             site.generations.discard(generation)
             raise
         finished = site.generations.finish(generation)
@@ -123,21 +127,21 @@ def execute(
     return finished
 
 
-def rehearse(site: Site, changes: Iterable[FamilyChange]) -> None:
+def rehearse(site: Site, changes: Mapping[Backend, FamilyChange]) -> None:
     """Let the tool check everything but what is committed first: that is refused or taken whole anyway.
 
     Raises:
         ApplyError: the tool refuses something.
     """
     first = True
-    for change in changes:
+    for backend, change in changes.items():
         later = change.tables[1:] if first else change.tables
         if later:
-            site.test(FamilyChange(change.family, later))
+            site.test(backend, FamilyChange(change.family, later))
         first = first and not change.tables
 
 
-def _begin(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> Generation:
+def _begin(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -> Generation:
     record = work.record
     for name, value in work.sysctls.items():
         current = site.namespace.run(read_sysctl, name)
@@ -151,9 +155,20 @@ def _begin(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> G
         record.nfacct.extend(name for name in work.nfacct if name not in present)
     _carry_on(record, site.generations.latest())
     record.needs_confirmation = work.confirmation is not None
-    before = {family: owned_part(rules.dump) for family, rules in live.items()}
-    after = {f: owned_part(predict(rules.dump, work.changes[f])) for f, rules in live.items()}
+    before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
+    after = {
+        backend: planner_of(backend).owned_part(predicted)
+        for backend, predicted in _predicted(live, work).items()
+    }
     return site.generations.begin(record, before, after)
+
+
+def _predicted(live: Mapping[Backend, LiveRules], work: Execution) -> dict[Backend, Dump]:
+    """Return what the rules will be."""
+    return {
+        backend: planner_of(backend).predict(live[backend].dump, change)
+        for backend, change in work.changes.items()
+    }
 
 
 def _carry_on(record: Record, latest: Generation | None) -> None:
@@ -168,20 +183,20 @@ def _carry_on(record: Record, latest: Generation | None) -> None:
     record.own_nfacct = list(dict.fromkeys([*(earlier.own_nfacct if earlier else ()), *record.nfacct]))
 
 
-def _carry_out(site: Site, live: Mapping[IpFamily, LiveRules], work: Execution) -> None:
+def _carry_out(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -> None:
     if work.nfacct:
         site.namespace.run(ensure_nfacct, work.nfacct)
     work.reached(Step.NFACCT_MADE)
     closing = {name: value for name, value in work.sysctls.items() if value == OFF}
     site.namespace.run(change_sysctls, closing)
     work.reached(Step.SYSCTLS_CLOSED)
-    for family, change in work.changes.items():
-        site.load(change)
-        work.reached(LOADED[family])
+    for backend, change in work.changes.items():
+        site.load(backend, change)
+        work.reached(LOADED[backend])
     site.namespace.run(change_sysctls, {n: v for n, v in work.sysctls.items() if n not in closing})
     work.reached(Step.SYSCTLS_OPENED)
-    changed = (family for family, change in work.changes.items() if change.tables)
-    site.verify({f: predict(live[f].dump, work.changes[f]) for f in changed})
+    predicted = _predicted(live, work)
+    site.verify({b: predicted[b] for b, change in work.changes.items() if change.tables})
     work.reached(Step.VERIFIED)
 
 

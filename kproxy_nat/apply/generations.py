@@ -11,7 +11,7 @@ is done: an unfinished one tells whoever comes next that a command was cut off, 
                         0007/record.json
                              before.iptables.rules    ours before it, and built-in chains
                              after.iptables.rules     the same after it
-                             (and ip6tables)
+                             (the same for ip6tables, nft-ip and nft-ip6)
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from pathlib import Path
 
 import msgspec
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.namespaces import Identity
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
-from kproxy_nat.formats.iptables_dump import Dump, join_dump, split_dump
-from kproxy_nat.formats.iptables_render import RULE_FILES
+from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = "kproxy-nat/record"
@@ -76,12 +77,12 @@ class Record(msgspec.Struct, omit_defaults=True):
     namespace: str
     identity: Identity
     time: str
-    variant: Variant
+    variant: Variant | None
     engine: str
     inputs: list[InputDigest] = []
     options: dict[str, str] = {}
     services: dict[IpFamily, int] = {}
-    digests: dict[IpFamily, str] = {}
+    digests: dict[Backend, str] = {}
     sysctls: list[SysctlChange] = []
     nfacct: list[str] = []
     original_sysctls: list[SysctlChange] = []
@@ -118,17 +119,17 @@ class Generation:
             raise _unusable(f"{path} is not a record of version {VERSION}")
         return record
 
-    def before(self, family: IpFamily) -> Dump:
+    def before(self, backend: Backend) -> Dump:
         """Return our rules as they were before."""
-        return self._rules("before", family)
+        return self._rules("before", backend)
 
-    def after(self, family: IpFamily) -> Dump:
+    def after(self, backend: Backend) -> Dump:
         """Return our rules as they were applied."""
-        return self._rules("after", family)
+        return self._rules("after", backend)
 
-    def families(self) -> list[IpFamily]:
-        """Return the families that were applied."""
-        return [f for f in IpFamily if (self.path / f"after.{RULE_FILES[f]}").exists()]
+    def backends(self) -> list[Backend]:
+        """Return the backends that were looked after, in the order of loading."""
+        return list(self.record.digests)
 
     def confirm(self) -> None:
         """Note that somebody confirmed."""
@@ -139,13 +140,13 @@ class Generation:
         """Whether somebody confirmed."""
         return (self.path / _CONFIRMED).exists()
 
-    def _rules(self, when: str, family: IpFamily) -> Dump:
-        path = self.path / f"{when}.{RULE_FILES[family]}"
+    def _rules(self, when: str, backend: Backend) -> Dump:
+        path = self.path / _rule_file(when, backend)
         try:
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise _unusable(f"cannot read {path}: {error.strerror}") from None
-        return split_dump(text, family)
+        return planner_of(backend).split(text, backend.family)
 
 
 class Generations:
@@ -178,7 +179,7 @@ class Generations:
         return None
 
     def begin(
-        self, record: Record, before: Mapping[IpFamily, Dump], after: Mapping[IpFamily, Dump]
+        self, record: Record, before: Mapping[Backend, Dump], after: Mapping[Backend, Dump]
     ) -> Generation:
         """Write a new unfinished generation, safe on the disk; records of earlier namespaces go.
 
@@ -192,11 +193,11 @@ class Generations:
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
-            for family, dump in before.items():
-                _write_rules(staging / f"before.{RULE_FILES[family]}", dump, finished[-1:], family)
-            for family, dump in after.items():
-                path = staging / f"after.{RULE_FILES[family]}"
-                record.digests[family] = _write_rules(path, dump, finished[-1:], family)
+            for backend, dump in before.items():
+                _write_rules(staging / _rule_file("before", backend), dump, finished[-1:], backend)
+            for backend, dump in after.items():
+                path = staging / _rule_file("after", backend)
+                record.digests[backend] = _write_rules(path, dump, finished[-1:], backend)
             _write_record(staging, record)
             unfinished = staging.with_suffix(_UNFINISHED)
             staging.rename(unfinished)
@@ -279,13 +280,17 @@ def _write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], family: IpFamily) -> str:
+def _rule_file(when: str, backend: Backend) -> str:
+    return f"{when}.{backend.replace(' ', '-')}.rules"
+
+
+def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: Backend) -> str:
     """Write rules, and return their digest; those of the latest generation are linked, not written again."""
-    text = join_dump(dump)
+    text = planner_of(backend).join(dump)
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     for generation in latest:
-        if generation.record.digests.get(family) == digest:
-            os.link(generation.path / f"after.{RULE_FILES[family]}", path)
+        if generation.record.digests.get(backend) == digest:
+            os.link(generation.path / _rule_file("after", backend), path)
             return digest
     _write(path, text)
     return digest

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 import msgspec
 
 from kproxy_nat import __version__
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.generations import InputDigest
 from kproxy_nat.apply.namespaces import Identity
-from kproxy_nat.apply.planning import LiveRules, owned_part, plan_change
+from kproxy_nat.apply.planners import plan_change, planner_of
+from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem
-from kproxy_nat.formats.iptables_dump import Dump, join_dump
+from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.udp_flows import UdpServices
 
@@ -27,7 +29,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """What a namespace should hold.
 
     Attributes:
-        rules: our chains and jumps of each family.
+        rules: our chains and jumps of each backend, in the order in which they are to be loaded.
         sysctls: kernel settings that the rules need.
         nfacct: accounting objects that the rules refer to.
         udp_services: where UDP traffic goes from now on.
@@ -36,7 +38,7 @@ class Wanted(msgspec.Struct, frozen=True):
         options: with which options.
     """
 
-    rules: dict[IpFamily, Dump]
+    rules: dict[Backend, Dump]
     sysctls: dict[str, str] = {}
     nfacct: list[str] = []
     udp_services: dict[IpFamily, UdpServices] = {}
@@ -50,8 +52,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         action: ``apply``, ``delete`` or ``rollback``.
-        live: for each family the digest of the rules that a plan which is kept was made for.
-        changes: for each family, also for those where nothing changes.
+        live: for each backend the digest of the rules that a plan which is kept was made for.
+        changes: for each backend, also for those where nothing changes, in the order of loading.
         sysctls: the values wanted of those that have others.
     """
 
@@ -61,9 +63,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     action: str
     namespace: str
     identity: Identity
-    variant: Variant
-    changes: dict[IpFamily, FamilyChange]
-    live: dict[IpFamily, str] = {}
+    variant: Variant | None
+    changes: dict[Backend, FamilyChange]
+    live: dict[Backend, str] = {}
     sysctls: dict[str, str] = {}
     nfacct: list[str] = []
     udp_services: dict[IpFamily, UdpServices] = {}
@@ -78,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much a family's change is."""
+    """How much the change of a backend is."""
 
     chains_added: int = 0
     chains_changed: int = 0
@@ -91,8 +93,8 @@ def make_plan(
     action: str,
     namespace: str,
     identity: Identity,
-    variant: Variant,
-    live: Mapping[IpFamily, LiveRules],
+    variant: Variant | None,
+    live: Mapping[Backend, LiveRules],
     wanted: Wanted,
     sysctls: Mapping[str, str],
 ) -> Plan:
@@ -109,7 +111,7 @@ def make_plan(
         namespace,
         identity,
         variant,
-        {family: plan_change(rules, wanted.rules[family]) for family, rules in live.items()},
+        {backend: plan_change(backend, live[backend], dump) for backend, dump in wanted.rules.items()},
         sysctls=dict(sysctls),
         nfacct=wanted.nfacct,
         udp_services=wanted.udp_services,
@@ -119,24 +121,25 @@ def make_plan(
     )
 
 
-def bind(plan: Plan, live: Mapping[IpFamily, LiveRules]) -> Plan:
+def bind(plan: Plan, live: Mapping[Backend, LiveRules]) -> Plan:
     """Return the plan for keeping: with the digests of the rules that it was made for."""
-    digests = {family: live_digest(rules.dump) for family, rules in live.items()}
+    digests = {backend: live_digest(backend, rules.dump) for backend, rules in live.items()}
     return msgspec.structs.replace(plan, live=digests)
 
 
-def live_digest(dump: Dump) -> str:
+def live_digest(backend: Backend, dump: Dump) -> str:
     """Return the SHA-256 of the rules that a plan depends on: ours, and all in built-in chains."""
-    return hashlib.sha256(join_dump(owned_part(dump)).encode(errors="surrogateescape")).hexdigest()
+    planner = planner_of(backend)
+    return hashlib.sha256(planner.join(planner.owned_part(dump)).encode(errors="surrogateescape")).hexdigest()
 
 
-def check_current(plan: Plan, identity: Identity, live: Mapping[IpFamily, LiveRules]) -> None:
+def check_current(plan: Plan, identity: Identity, live: Mapping[Backend, LiveRules]) -> None:
     """Refuse a plan that was made for another namespace or other rules.
 
     Raises:
         ApplyError: it was.
     """
-    same = plan.identity == identity and plan.live == {f: live_digest(r.dump) for f, r in live.items()}
+    same = plan.identity == identity and plan.live == {b: live_digest(b, r.dump) for b, r in live.items()}
     if not same:
         what = "the rules of" if plan.identity == identity else "the namespace"
         verb = "have changed" if plan.identity == identity else "is not the one that was there"

@@ -85,11 +85,6 @@ def foreign_part(dump: Dump) -> str:
     return join_dump(Dump(dump.family, tables))
 
 
-def nothing_owned(family: IpFamily) -> Dump:
-    """Return the wanted state of a namespace without rules of ours."""
-    return Dump(family)
-
-
 def predict(dump: Dump, change: FamilyChange) -> Dump:
     """Return what a dump is after the change."""
     tables = dict(dump.tables)

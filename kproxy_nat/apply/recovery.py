@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.generations import Generation
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
-from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.planners import in_loading_order, plan_change
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl, restore_sysctls
 from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Problem, Severity
-from kproxy_nat.net.addresses import IpFamily
 
 Warn = Callable[[Problem], None]
 
 
-def bring_back(site: Site, generation: Generation, counted: Mapping[IpFamily, str], warn: Warn) -> None:
+def bring_back(site: Site, generation: Generation, counted: Mapping[Backend, str], warn: Warn) -> None:
     """Make everything what it was before ``generation``, whatever part of it was carried out.
 
     Args:
@@ -34,10 +34,10 @@ def bring_back(site: Site, generation: Generation, counted: Mapping[IpFamily, st
         for problem in site.namespace.run(restore_sysctls, old, new):
             warn(problem)
         site.namespace.run(change_sysctls, dict.fromkeys(record.forwarding, "1"))
-        before = {family: generation.before(family) for family in generation.families()}
-        for family, wanted in before.items():
-            change = plan_change(site.read(family), wanted, counted.get(family))
-            site.load(change)
+        before = in_loading_order({b: generation.before(b) for b in generation.backends()})
+        for backend, wanted in before.items():
+            change = plan_change(backend, site.read(backend), wanted, counted.get(backend))
+            site.load(backend, change)
         site.verify(before)
         if record.nfacct:
             site.namespace.run(delete_nfacct, record.nfacct)
@@ -76,7 +76,7 @@ def _article(action: str) -> str:
 
 def _is_complete(site: Site, generation: Generation) -> bool:
     try:
-        site.verify({family: generation.after(family) for family in generation.families()})
+        site.verify({backend: generation.after(backend) for backend in generation.backends()})
     except ApplyError:
         return False
     changes = generation.record.sysctls

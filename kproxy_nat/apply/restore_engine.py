@@ -9,7 +9,8 @@ from pathlib import Path
 
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.restore_text import restore_text
-from kproxy_nat.apply.tools import IptablesTools
+from kproxy_nat.apply.running import run_tool
+from kproxy_nat.apply.tools import IptablesTools, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
@@ -82,19 +83,7 @@ class RestoreEngine:
             raise self._refusal(program, done, text)
 
     def _run(self, command: Sequence[str | Path], text: str) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                command,
-                input=text,
-                capture_output=True,
-                check=False,
-                encoding="utf-8",
-                errors="surrogateescape",
-                pass_fds=self._inherited,
-            )
-        except OSError as error:
-            message = f"cannot run {command[0]}: {error.strerror or error}"
-            raise ApplyError(Problem(Code.TOOL_MISSING, message, hint="install iptables")) from None
+        return run_tool(command, text, self._inherited, install_hint("iptables"))
 
     def _refusal(self, program: Path, done: subprocess.CompletedProcess[str], text: str) -> ApplyError:
         lines = (_OWN_NAME.sub("", line).strip() for line in done.stderr.splitlines())

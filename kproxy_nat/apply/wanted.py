@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from kproxy_nat.apply.backends import Backend, backend_of
 from kproxy_nat.apply.generations import InputDigest
 from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.formats.iptables_dump import Dump, split_dump
 from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.formats.nft_dump import dump_tables
 from kproxy_nat.lowering.iptables_common import NfacctCounter
 from kproxy_nat.lowering.layouts import Layout
+from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.proxy.options import NodeOptions
+from kproxy_nat.proxy.options import NodeOptions, ProxyMode
 from kproxy_nat.proxy.udp_flows import udp_services
 from kproxy_nat.proxy.view import NodeView
 
@@ -25,6 +28,7 @@ def wanted_for(
     options: NodeOptions,
     views: Sequence[NodeView],
     layout: Layout,
+    backends: Collection[Backend],
     *,
     forwarding: bool,
     inputs: Iterable[InputDigest],
@@ -37,12 +41,13 @@ def wanted_for(
         options: the views' options.
         views: of the families that are to be applied.
         layout: how their rules are arranged.
+        backends: those that can be written. In those of the other mode nothing of ours stays.
         forwarding: whether packets are to be forwarded, too.
         inputs: what the cluster was read from, for the record.
         given: options of the command line, for the record.
     """
     return Wanted(
-        rules={view.family: rules_for(view, layout) for view in views},
+        rules=_rules(views, layout, backends),
         sysctls=_sysctls(views, forwarding=forwarding),
         nfacct=list(NfacctCounter) if options.nfacct else [],
         udp_services={view.family: udp_services(cluster, options, view.family) for view in views},
@@ -52,8 +57,21 @@ def wanted_for(
     )
 
 
+def _rules(views: Sequence[NodeView], layout: Layout, backends: Collection[Backend]) -> dict[Backend, Dump]:
+    """Return the rules of all backends; those that stay empty are last, so that new rules stand before."""
+    rules = {backend_of(view.options.mode, view.family): rules_for(view, layout) for view in views}
+    for view in views:
+        for mode in ProxyMode:
+            other = backend_of(mode, view.family)
+            if other in backends:
+                rules.setdefault(other, Dump(view.family))
+    return rules
+
+
 def rules_for(view: NodeView, layout: Layout) -> Dump:
-    """Return the rules of a view, as iptables-save prints them after loading."""
+    """Return the rules of a view, as they are read back after loading."""
+    if view.options.mode is ProxyMode.NFTABLES:
+        return dump_tables(lower_to_nft_ruleset(view).tables.values(), view.family)
     return split_dump(render_save(layout.ruleset(view)), view.family)
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 
 import kproxy_nat
+from kproxy_nat.apply.engines import engines_for, find_tools
 from kproxy_nat.apply.generations import Generation, add_note
 from kproxy_nat.apply.locking import Lock, wait_until_idle
 from kproxy_nat.apply.namespaces import Namespace
 from kproxy_nat.apply.recovery import recover
-from kproxy_nat.apply.restore_engine import RestoreEngine
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.tools import Variant, find_iptables
+from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, KproxyNatError, Problem
 
 _IMPORT_PATH = str(Path(kproxy_nat.__file__).parents[1])
@@ -47,7 +47,7 @@ class Orders(msgspec.Struct, frozen=True):
     path: str
     descriptor: int
     folder: str
-    variant: Variant
+    variant: Variant | None
     wait: int
 
 
@@ -79,7 +79,7 @@ class Watchdog:
 
 
 @contextmanager
-def watchdog(site: Site, variant: Variant, wait: int, lock: Lock) -> Iterator[Watchdog]:
+def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iterator[Watchdog]:
     """Start a watchdog; it takes over when we die, or when the block leaves something unfinished behind.
 
     Raises:
@@ -184,8 +184,8 @@ def _recover(orders: Orders, generation: Generation) -> None:
             wait_until_idle(folder, orders.label, _PATIENCE) as busy,
             _namespace(orders) as namespace,
         ):
-            tools = namespace.run(find_iptables, orders.variant)
-            site = Site(namespace, RestoreEngine(tools, orders.wait, (busy,)), folder)
+            engines = engines_for(find_tools(namespace, orders.variant), orders.wait, (busy,))
+            site = Site(namespace, engines, folder)
             if not generation.path.exists():  # It was finished just before the end.
                 return
             add_note(folder, recover(site, generation, lambda problem: add_note(folder, problem.message)))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from kproxy_nat import __version__
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.conntrack import remove_stale_flows
 from kproxy_nat.apply.execution import Confirmation, Execution, Step, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record
@@ -23,7 +24,6 @@ from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.plan_text import plan_text, summary_lines
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
-from kproxy_nat.net.addresses import IpFamily
 
 _PAUSE = 0.2
 
@@ -45,7 +45,7 @@ class Way:
     undoes: int = 0
 
 
-def carry_out(plan: Plan, live: Mapping[IpFamily, LiveRules], way: Way) -> Generation | None:
+def carry_out(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generation | None:
     """Carry out a plan, and say what was done; return its record, or nothing if there was nothing to do.
 
     Raises:
@@ -63,7 +63,7 @@ def carry_out(plan: Plan, live: Mapping[IpFamily, LiveRules], way: Way) -> Gener
     return generation
 
 
-def _execute(plan: Plan, live: Mapping[IpFamily, LiveRules], way: Way) -> Generation:
+def _execute(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generation:
     confirmation = Confirmation(way.confirm, partial(_ask, way)) if way.confirm else None
     work = Execution(
         plan.changes,
@@ -88,7 +88,7 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.identity,
         datetime.now(UTC).isoformat(timespec="seconds"),
         plan.variant,
-        way.site.engine.description,
+        way.site.engines.of(next(iter(plan.changes)).mode).description,
         plan.inputs,
         plan.options,
         plan.services,

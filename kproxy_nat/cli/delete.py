@@ -6,22 +6,22 @@ from typing import Any
 
 import click
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.generations import Record
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.apply.planning import foreign_part, nothing_owned, owned_rules
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import write_stdout
-from kproxy_nat.cli.planning import given_back, plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.planning import given_back, is_still_ours, plan_for, warn_of_kube_proxy
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.formats.iptables_dump import Dump
 
 
 @click.command("delete", short_help="Remove what is ours from a namespace, nothing else.")
@@ -45,14 +45,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         opened_target(params, reporter) as target,
         locked_site(target, reporter) as (site, lock),
     ):
-        live = site.read_all(IpFamily)
+        live = site.read_all(site.engines.backends())
         warn_of_kube_proxy(live, reporter)
         latest = site.generations.latest()
         record = latest.record if latest else None
-        wanted = Wanted({family: nothing_owned(family) for family in IpFamily}, _given_back(site, record))
+        wanted = Wanted({backend: Dump(backend.family) for backend in live}, _given_back(site, record))
         plan = plan_for("delete", site, target.tools.variant, live, wanted)
         carry_out(plan, live, Way(target, site, lock, reporter))
-        before = {family: foreign_part(rules.dump) for family, rules in live.items()}
+        before = {b: planner_of(b).foreign_part(rules.dump) for b, rules in live.items()}
         _prove(site, before)
         _delete_nfacct(site, record, reporter)
         foreign = sum(text.count("\n-A ") for text in before.values())
@@ -67,7 +67,7 @@ def _given_back(site: Site, record: Record | None) -> dict[str, str]:
     """Return the settings that still have the values which we gave them, with those before."""
     if record is None:
         return {}
-    changes = (c for c in record.original_sysctls if site.namespace.run(read_sysctl, c.name) == c.after)
+    changes = (change for change in record.original_sysctls if is_still_ours(site, change))
     return given_back(changes, record.forwarding)
 
 
@@ -76,20 +76,20 @@ def _delete_nfacct(site: Site, record: Record | None, reporter: Reporter) -> Non
         reporter.note(f"the accounting object {name} stays: something else uses it")
 
 
-def _prove(site: Site, before: dict[IpFamily, str]) -> None:
+def _prove(site: Site, before: dict[Backend, str]) -> None:
     """Look whether all of ours is gone and all else is there.
 
     Raises:
         KproxyNatError: it is not.
     """
-    for family, foreign in before.items():
-        dump = site.read(family).dump
-        left = owned_rules(dump)
+    for backend, foreign in before.items():
+        dump = site.read(backend).dump
+        left = planner_of(backend).owned_rules(dump)
         if left:
-            message = f"{family}: {len(left)} rules or chains are there again, such as {left[0]}"
+            message = f"{backend}: {len(left)} rules or chains are there again, such as {left[0]}"
             raise KproxyNatError(
                 Problem(Code.NOT_AS_APPLIED, message, hint="something else may be writing rules")
             )
-        if foreign_part(dump) != foreign:
-            message = f"{family}: foreign rules have changed meanwhile"
+        if planner_of(backend).foreign_part(dump) != foreign:
+            message = f"{backend}: foreign rules have changed meanwhile"
             raise KproxyNatError(Problem(Code.NOT_AS_APPLIED, message, hint="something else wrote rules"))

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 
 from kproxy_nat.apply.changes import ChainChange
 from kproxy_nat.apply.plan import Plan, Size, size
+from kproxy_nat.proxy.options import ProxyMode
 
 _RED, _GREEN, _YELLOW, _BOLD, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _STYLES = {"+": _GREEN, "-": _RED, "~": _YELLOW}
+_NOUNS = {
+    ProxyMode.IPTABLES: ("chains", "rules"),
+    ProxyMode.NFTABLES: ("chains, maps and sets", "rules and elements"),
+}
 
 
 def plan_text(plan: Plan, *, color: bool) -> str:
@@ -22,17 +27,17 @@ def summary_lines(plan: Plan) -> list[str]:
     if plan.is_empty:
         return [f"{plan.namespace}: nothing to change"]
     families = [
-        f"{plan.namespace}: {family}: {_size_text(size(change))}"
-        for family, change in plan.changes.items()
+        f"{plan.namespace}: {backend}: {_size_text(size(change), *_NOUNS[backend.mode])}"
+        for backend, change in plan.changes.items()
         if change.tables
     ]
     return families + [f"{plan.namespace}: {name} becomes {value}" for name, value in plan.sysctls.items()]
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    for family, change in plan.changes.items():
+    for backend, change in plan.changes.items():
         for table in change.tables:
-            yield f"{family} {table.table}"
+            yield f"{backend} {table.table}"
             for chain in table.chains:
                 yield from _chain_lines(chain)
     for name, value in plan.sysctls.items():
@@ -60,11 +65,9 @@ def _painted(lines: Iterator[str], *, color: bool) -> Iterator[str]:
         yield f"{style}{line}{_PLAIN}" if color and style else line
 
 
-def _size_text(counts: Size) -> str:
-    chains = _counts("chain", counts.chains_added, counts.chains_changed, counts.chains_deleted)
-    rules = f"rules: {counts.rules_added} added, {counts.rules_removed} removed"
-    return f"{chains}; {rules}"
-
-
-def _counts(noun: str, added: int, changed: int, deleted: int) -> str:
-    return f"{noun}s: {added} added, {changed} changed, {deleted} deleted"
+def _size_text(counts: Size, chains: str, rules: str) -> str:
+    added, changed, deleted = counts.chains_added, counts.chains_changed, counts.chains_deleted
+    return (
+        f"{chains}: {added} added, {changed} changed, {deleted} deleted; "
+        f"{rules}: {counts.rules_added} added, {counts.rules_removed} removed"
+    )

@@ -10,17 +10,18 @@ from typing import Any, TypeVar
 
 import click
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.execution import OFF
 from kproxy_nat.apply.facts import NamespaceFacts, read_facts
 from kproxy_nat.apply.generations import InputDigest, SysctlChange
-from kproxy_nat.apply.ownership import managed_by_kube_proxy
 from kproxy_nat.apply.plan import Plan, Wanted, is_plan, make_plan, parse_plan
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
-from kproxy_nat.apply.wanted import wanted_for
-from kproxy_nat.cli.node import load_node, require_iptables_mode
+from kproxy_nat.apply.wanted import ROUTE_LOCALNET, wanted_for
+from kproxy_nat.cli.node import load_node
 from kproxy_nat.cli.options import layout_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
@@ -96,7 +97,6 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
     """
     facts = target.namespace.run(read_facts)
     node = load_node(params, reporter, lambda overrides: _completed(overrides, facts))
-    require_iptables_mode(node.options, "applied")
     views = [view for view in node.views if view.family in _FAMILIES[params["family"]]]
     usable = [view for view in views if view.family in facts.families]
     _mention_unusable([view for view in views if view not in usable], target, reporter)
@@ -107,6 +107,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
         node.options,
         usable,
         layout,
+        target.site().engines.backends(),
         forwarding=params["forwarding"],
         inputs=[
             InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts
@@ -117,7 +118,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
 
 
 def plan_for(
-    action: str, site: Site, variant: Variant, live: Mapping[IpFamily, LiveRules], wanted: Wanted
+    action: str, site: Site, variant: Variant | None, live: Mapping[Backend, LiveRules], wanted: Wanted
 ) -> Plan:
     """Return the plan that makes the live rules what is wanted.
 
@@ -125,11 +126,27 @@ def plan_for(
         ApplyError: foreign rules are in the way.
     """
     namespace = site.namespace
-    sysctls = {n: v for n, v in wanted.sysctls.items() if namespace.run(read_sysctl, n) != v}
+    settings = _unguarded(site, wanted) | wanted.sysctls
+    sysctls = {n: v for n, v in settings.items() if namespace.run(read_sysctl, n) != v}
     if OFF in sysctls.values():
         # Forwarding that is switched off for all interfaces has to be switched on for some again.
         sysctls |= wanted.sysctls
     return make_plan(action, namespace.label, namespace.identity, variant, live, wanted, sysctls)
+
+
+def _unguarded(site: Site, wanted: Wanted) -> dict[str, str]:
+    """Return the setting that rules of iptables need and guard, as it was before, where these rules go."""
+    latest = site.generations.latest()
+    rules = wanted.rules.get(Backend.IPTABLES)
+    if latest is None or rules is None or rules.tables:
+        return {}
+    changes = latest.record.original_sysctls
+    return {c.name: c.before for c in changes if c.name == ROUTE_LOCALNET and is_still_ours(site, c)}
+
+
+def is_still_ours(site: Site, change: SysctlChange) -> bool:
+    """Whether a setting has the value that we gave it."""
+    return site.namespace.run(read_sysctl, change.name) == change.after
 
 
 def given_back(changes: Iterable[SysctlChange], forwarding: Sequence[str]) -> dict[str, str]:
@@ -138,9 +155,9 @@ def given_back(changes: Iterable[SysctlChange], forwarding: Sequence[str]) -> di
     return before | (dict.fromkeys(forwarding, "1") if OFF in before.values() else {})
 
 
-def warn_of_kube_proxy(live: Mapping[IpFamily, LiveRules], reporter: Reporter) -> None:
+def warn_of_kube_proxy(live: Mapping[Backend, LiveRules], reporter: Reporter) -> None:
     """Warn if a kube-proxy looks after the rules, too."""
-    if any(managed_by_kube_proxy(rules.dump) for rules in live.values()):
+    if any(planner_of(b).managed_by_kube_proxy(rules.dump) for b, rules in live.items()):
         message = "a kube-proxy runs here (chain KUBE-PROXY-CANARY); it will write its own rules over these"
         reporter.report([Problem(Code.OTHER_PROXY, message, Severity.WARNING, hint="stop it first")])
 

@@ -10,17 +10,15 @@ import click
 from kproxy_nat.apply.generations import Generation
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.planners import in_loading_order, plan_change, planner_of
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.planning import given_back, plan_for
+from kproxy_nat.cli.planning import given_back, is_still_ours, plan_for
 from kproxy_nat.cli.target import locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
-from kproxy_nat.formats.iptables_dump import join_dump
 
 _NFACCT_NAME = re.compile(r"--nfacct-name +(\S+)")
 
@@ -48,7 +46,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         wanted = _before(site, latest)
         made = latest.record.nfacct
         live = site.read_all(wanted.rules)
-        if any(plan_change(rules, latest.after(family)).tables for family, rules in live.items()):
+        if any(plan_change(backend, rules, latest.after(backend)).tables for backend, rules in live.items()):
             reporter.note("the rules have changed since that apply; these changes are lost, too")
         plan = plan_for("rollback", site, target.tools.variant, live, wanted)
         carry_out(plan, live, Way(target, site, lock, reporter, undoes=latest.number))
@@ -67,8 +65,8 @@ def _latest(site: Site) -> Generation:
 
 
 def _before(site: Site, generation: Generation) -> Wanted:
-    rules = {family: generation.before(family) for family in generation.families()}
+    rules = in_loading_order({b: generation.before(b) for b in generation.backends()})
     record = generation.record
-    unchanged = (c for c in record.sysctls if site.namespace.run(read_sysctl, c.name) == c.after)
-    nfacct = {name for dump in rules.values() for name in _NFACCT_NAME.findall(join_dump(dump))}
+    unchanged = (change for change in record.sysctls if is_still_ours(site, change))
+    nfacct = {name for b, dump in rules.items() for name in _NFACCT_NAME.findall(planner_of(b).join(dump))}
     return Wanted(rules, given_back(unchanged, record.forwarding), sorted(nfacct))

@@ -8,9 +8,11 @@ from typing import Any
 import click
 import msgspec
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import Lines
 from kproxy_nat.apply.generations import Generation, InputDigest
-from kproxy_nat.apply.planning import LiveRules, plan_change
+from kproxy_nat.apply.planners import plan_change
+from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.service_counters import ServiceCounters, service_counters
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
@@ -21,7 +23,6 @@ from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.cli.planning import warn_of_kube_proxy
 from kproxy_nat.cli.target import opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
-from kproxy_nat.net.addresses import IpFamily
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
@@ -33,7 +34,7 @@ VERSION = 1
 class Difference(msgspec.Struct, frozen=True):
     """A chain that is not as it was applied: rules that are missing, and rules that were not applied."""
 
-    family: IpFamily
+    backend: Backend
     table: str
     chain: str
     missing: list[str]
@@ -95,7 +96,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             message = f"nothing was applied to {target.namespace.label}"
             hint = "records are of one namespace from its creation to its end, in --state-dir"
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
-        live = site.read_all(latest.families())
+        live = site.read_all(latest.backends())
         warn_of_kube_proxy(live, reporter)
         status = _status(site, latest, live)
     as_json = params["status_format"] == "json"
@@ -105,9 +106,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         ctx.exit(DRIFT)
 
 
-def _status(site: Site, latest: Generation, live: Mapping[IpFamily, LiveRules]) -> Status:
+def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -> Status:
     record = latest.record
-    drift = [d for family, rules in live.items() for d in _drift(latest, family, rules)]
+    drift = [d for backend, rules in live.items() for d in _drift(latest, backend, rules)]
     settings = [
         SettingDifference(change.name, change.after, value)
         for change in record.original_sysctls
@@ -125,16 +126,16 @@ def _status(site: Site, latest: Generation, live: Mapping[IpFamily, LiveRules]) 
         drift,
         settings,
         site.generations.unfinished() is not None,
-        [c for family, rules in live.items() for c in service_counters(rules.text, family)],
+        [c for backend, rules in live.items() for c in service_counters(rules.text, backend.family)],
     )
 
 
-def _drift(latest: Generation, family: IpFamily, live: LiveRules) -> Iterator[Difference]:
-    for table in plan_change(live, latest.after(family)).tables:
+def _drift(latest: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
+    for table in plan_change(backend, live, latest.after(backend)).tables:
         for chain in table.chains:
             held, applied = chain.before or (), chain.after or ()
             yield Difference(
-                family, table.table, chain.name, _without(applied, held), _without(held, applied)
+                backend, table.table, chain.name, _without(applied, held), _without(held, applied)
             )
 
 
@@ -151,7 +152,7 @@ def _lines(status: Status) -> Iterator[str]:
         yield f"{name}: another command is under way, or was cut off"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"
     for difference in status.drift:
-        yield f"  {difference.family} {difference.table} {difference.chain}"
+        yield f"  {difference.backend} {difference.table} {difference.chain}"
         yield from (f"    - {line}" for line in difference.missing)
         yield from (f"    + {line}" for line in difference.unexpected)
         if not (difference.missing or difference.unexpected):

@@ -10,16 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
-from kproxy_nat.apply.engine import Engine
+from kproxy_nat.apply.engines import Tools, engines_for, find_tools
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
 from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace, remove_namespace
 from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
-from kproxy_nat.apply.python_iptables_engine import PythonIptablesEngine
 from kproxy_nat.apply.recovery import recover, recovered
-from kproxy_nat.apply.restore_engine import RestoreEngine
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.tools import IptablesTools, Variant, find_iptables, other_variant_problem
+from kproxy_nat.apply.tools import Variant, other_variant_problem
 from kproxy_nat.cli.report import Reporter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +35,7 @@ class Target:
     """
 
     namespace: Namespace
-    tools: IptablesTools
+    tools: Tools
     state_dir: Path
     wait: int
     in_process: bool = False
@@ -48,10 +46,8 @@ class Target:
         Raises:
             ApplyError: the library for work in process is not there.
         """
-        engine: Engine = RestoreEngine(self.tools, self.wait, inherited)
-        if self.in_process and self.tools.variant is Variant.LEGACY:
-            engine = PythonIptablesEngine(self.wait)
-        return Site(self.namespace, engine, self.state_dir / self.namespace.folder)
+        engines = engines_for(self.tools, self.wait, inherited, in_process=self.in_process)
+        return Site(self.namespace, engines, self.state_dir / self.namespace.folder)
 
 
 def target_options(command: F) -> F:
@@ -109,8 +105,8 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
     with _open(params["netns"], host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
         variant = _variant(params, in_process=in_process) or _recorded_variant(namespace, params)
-        tools = namespace.run(find_iptables, variant)
-        problem = namespace.run(other_variant_problem, tools.variant)
+        tools = find_tools(namespace, variant)
+        problem = namespace.run(other_variant_problem, tools.variant) if tools.variant else None
         reporter.report([problem] if problem else [])
         yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
 
@@ -140,7 +136,7 @@ def locked_site(target: Target, reporter: Reporter) -> Iterator[tuple[Site, Lock
         reporter.report([recovered(note) for note in take_notes(folder)])
         unfinished = site.generations.unfinished()
         if unfinished is not None:
-            tools = target.namespace.run(find_iptables, unfinished.record.variant)
+            tools = find_tools(target.namespace, unfinished.record.variant)
             begun = replace(target, tools=tools).site(lock.busy)
             reporter.report(
                 [recovered(recover(begun, unfinished, lambda problem: reporter.report([problem])))]

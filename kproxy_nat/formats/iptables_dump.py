@@ -25,12 +25,14 @@ _FEW_CHAINS = 50
 class DumpedTable:
     """A table: the policy of each built-in chain, and the text of each chain's rules, all lines ended.
 
-    A rule's line is ``-A CHAIN ...``; a chain without rules has the empty text.
+    A rule's line is ``-A CHAIN ...``; a chain without rules has the empty text. For tables of nftables see
+    ``formats.nft_dump``; only these have comments.
     """
 
     name: str
     policies: Mapping[str, str] = field(default_factory=dict)
     chains: Mapping[str, str] = field(default_factory=dict)
+    comments: Mapping[str, str] = field(default_factory=dict)
 
     def user_chains(self) -> list[str]:
         """Return the names of the chains that are not built in, sorted."""

@@ -87,12 +87,13 @@ def _listed_chain(chain: Chain, table: Table) -> str:
         lines.append(f"\t\tcomment {quoted(chain.comment)}\n")
     if chain.hook:
         policy = (chain.policy or "ACCEPT").lower()
-        lines.append(f"\t\t{_hook_text(chain.hook, priority_text(chain.hook))}; policy {policy};\n")
+        lines.append(f"\t\t{hook_text(chain.hook, priority_text(chain.hook))}; policy {policy};\n")
     lines += [f"\t\t{listed_rule(rule, table)}\n" for rule in chain.rules]
     return "".join((*lines, "\t}\n"))
 
 
-def _hook_text(hook: Hook, priority: str) -> str:
+def hook_text(hook: Hook, priority: str) -> str:
+    """Return where a base chain is called, with its priority as given."""
     devices = [quoted(device) for device in hook.devices]
     place = f" device {devices[0]}" if len(devices) == 1 else f" devices = {{ {', '.join(devices)} }}"
     return f"type {hook.type} hook {hook.name}{place if devices else ''} priority {priority}"
@@ -113,7 +114,7 @@ def _listed_set(named: NamedSet) -> str:
     if listed.other:
         raise NotWritableError(f"set {listed.name} has properties without a form in text: {listed.other}")
     kind = "map" if listed.value_types else "set"
-    lines = [f"\t{kind} {identifier(listed.name)} {{\n", f"\t\ttype {_types_text(listed)}\n"]
+    lines = [f"\t{kind} {identifier(listed.name)} {{\n", f"\t\ttype {types_text(listed)}\n"]
     if listed.size:
         lines.append(f"\t\tsize {listed.size}\n")
     if listed.flags:
@@ -127,7 +128,8 @@ def _listed_set(named: NamedSet) -> str:
     return "".join((*lines, "\t}\n"))
 
 
-def _types_text(named: NamedSet) -> str:
+def types_text(named: NamedSet) -> str:
+    """Return the types of a set or map: ``ipv4_addr . inet_service : verdict``."""
     text = " . ".join(named.key_types)
     return f"{text} : {' . '.join(named.value_types)}" if named.value_types else text
 
@@ -210,7 +212,7 @@ def _add_table(command: AddTable, place: str) -> str:
 
 def _add_chain(command: AddChain, place: str) -> str:
     hook = command.hook
-    kind = _hook_text(hook, str(hook.priority)) if hook else ""
+    kind = hook_text(hook, str(hook.priority)) if hook else ""
     policy = f"policy {command.policy.lower()}" if command.policy else ""
     return f"add chain {place} {identifier(command.name)}{_block(kind, policy, _comment(command.comment))}"
 
@@ -218,7 +220,7 @@ def _add_chain(command: AddChain, place: str) -> str:
 def _add_set(command: AddSet, place: str) -> str:
     named = command.set
     block = _block(
-        f"type {_types_text(named)}",
+        f"type {types_text(named)}",
         f"flags {','.join(named.flags)}" if named.flags else "",
         f"timeout {named.timeout}s" if named.timeout else "",
         f"size {named.size}" if named.size else "",

@@ -181,7 +181,7 @@ class TestOverOurs:
         for family in IpFamily:
             bench.load(compiled(first)[family], family)
         result = bench.done("apply", first, "--no-nfacct")
-        assert "IPv4: " not in result.out
+        assert "iptables: " not in result.out
         assert bench.dump() == expected(first, NOTHING, "--no-nfacct")
         bench.done("delete")
         assert bench.dump() == NOTHING

@@ -111,10 +111,11 @@ class TestRestoring:
         self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tool = ["ip", "netns", "exec", bench.name, f"iptables-{bench.variant}"]
-        at_step(monkeypatch, Step.IPV6_LOADED, *tool, "-t", "nat", "-F", "KUBE-SERVICES")
+        at_step(monkeypatch, Step.IP6TABLES_LOADED, *tool, "-t", "nat", "-F", "KUBE-SERVICES")
         result = bench.run("apply", first)
         assert result.status == 5
-        assert "error[KPN511]: IPv4: chain KUBE-SERVICES of table nat is not what was loaded" in result.err
+        message = "iptables: chain KUBE-SERVICES of table nat is not what was loaded"
+        assert f"error[KPN511]: {message}" in result.err
         assert bench.dump() == NOTHING
         assert bench.sysctl() == "0"
 
@@ -126,7 +127,7 @@ class TestRestoring:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(execution, "bring_back", interrupted)
-        at_step(monkeypatch, Step.IPV4_LOADED, "kill", "-INT", str(os.getpid()))
+        at_step(monkeypatch, Step.IPTABLES_LOADED, "kill", "-INT", str(os.getpid()))
         assert bench.run("apply", first).status == 130
         wait_until(lambda: locks_are_free(bench))
         assert bench.dump() == NOTHING
@@ -135,7 +136,7 @@ class TestRestoring:
 
 
 class TestNamespace:
-    @pytest.mark.parametrize("step", [Step.REHEARSED, Step.IPV4_LOADED, Step.VERIFIED])
+    @pytest.mark.parametrize("step", [Step.REHEARSED, Step.IPTABLES_LOADED, Step.VERIFIED])
     @ONE_VARIANT
     def test_deleted_meanwhile(
         self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch, step: Step
@@ -236,7 +237,7 @@ class TestLocks:
     @ONE_VARIANT
     def test_two_at_once(self, bench: Bench, first: Path, second: Path) -> None:
         """The second is told whom it waits for, and finds what the first has done."""
-        with started(driven(bench, Step.IPV4_LOADED, "stop", "apply", first)) as process:
+        with started(driven(bench, Step.IPTABLES_LOADED, "stop", "apply", first)) as process:
             wait_until(lambda: is_stopped(process))
             result = bench.run("apply", second, "--wait", "0")
             assert result.status == 5

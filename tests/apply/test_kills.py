@@ -112,7 +112,7 @@ def test_killed_while_the_tool_works(
 def test_a_delete_that_is_killed(bench: Bench, first: Path) -> None:
     bench.done("apply", first)
     before = state(bench)
-    done = run(driven(bench, Step.IPV4_LOADED, "kill", "delete"))
+    done = run(driven(bench, Step.IPTABLES_LOADED, "kill", "delete"))
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: locks_are_free(bench))
     assert state(bench) == before
@@ -123,7 +123,7 @@ def test_a_delete_that_is_killed(bench: Bench, first: Path) -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        Step.IPV4_LOADED,
+        Step.IPTABLES_LOADED,
         Step.FINISHED,
     ],
 )
@@ -140,7 +140,7 @@ def test_a_rollback_that_is_killed(bench: Bench, first: Path, second: Path, step
 
 
 @ONE_VARIANT
-@pytest.mark.parametrize("step", [Step.WATCHED, Step.IPV4_LOADED, Step.VERIFIED])
+@pytest.mark.parametrize("step", [Step.WATCHED, Step.IPTABLES_LOADED, Step.VERIFIED])
 def test_interrupted_at(bench: Bench, first: Path, second: Path, step: Step) -> None:
     """Ctrl-C takes back what was begun, counters included, without leaving anything to be recovered."""
     bench.done("apply", first)

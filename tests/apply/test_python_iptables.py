@@ -17,7 +17,7 @@ import pytest
 from kproxy_nat.apply import python_iptables_engine, python_iptables_rules
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, TableChange
 from kproxy_nat.apply.namespaces import Namespace, open_namespace
-from kproxy_nat.apply.planning import LiveRules, nothing_owned, plan_change
+from kproxy_nat.apply.planning import LiveRules, plan_change
 from kproxy_nat.apply.python_iptables_engine import PythonIptablesEngine
 from kproxy_nat.apply.python_iptables_extensions import MATCH, find_extension
 from kproxy_nat.apply.python_iptables_rules import LAYOUTS, RuleReader, RuleWriter
@@ -238,7 +238,7 @@ def test_only_the_changed_table_is_made(place: Place) -> None:
 def revisions(family: IpFamily) -> list[Dump]:
     """Return states to go through: what one manifest says, what another says, nothing."""
     texts = [rule_text(topic, family) for topic in ("dual-stack", "session-affinity", "dual-stack")]
-    return [*(split_dump(text, family) for text in texts), nothing_owned(family)]
+    return [*(split_dump(text, family) for text in texts), Dump(family)]
 
 
 @by_family

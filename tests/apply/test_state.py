@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kproxy_nat.net.addresses import IpFamily
-from tests.apply.bench import NOTHING, Bench, Main, expected, host_dump
+from tests.apply.bench import NOTHING, TOOLS, Bench, Main, expected, host_dump
 from tests.kernel.netns import requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
@@ -202,7 +202,7 @@ class TestPlans:
         assert plan["namespace"] == bench.name
         assert plan["sysctls"] == {"net.ipv4.conf.all.route_localnet": "1"}
         for family in IpFamily:
-            tables = plan["changes"][family]["tables"]
+            tables = plan["changes"][TOOLS[family]]["tables"]
             lines = [line for table in tables for chain in table["chains"] for line in chain["after"]]
             found = [line for line in expected(first)[family].splitlines() if line.startswith("-A")]
             assert sorted(lines) == sorted(found)

@@ -1,4 +1,4 @@
-"""A lab for each variant, which lasts for the whole run: a test loads the rules that it needs."""
+"""A lab for each kind of rules, which lasts for the whole run: a test loads the rules that it needs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply.tools import Variant
 from kproxy_nat.lab.building import Lab, build
 from kproxy_nat.lab.servers import Servers, serve
 from kproxy_nat.lab.topology import Host
 from kproxy_nat.lab.traffic import DEFAULT_TIMEOUT, Reply, Target, ask, ask_all, ask_many
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
-from tests.kernel.netns import VARIANTS
-from tests.packet.loading import load_rules, tables
+from tests.packet.loading import KINDS, NFTABLES, delete_rules, load_rules, tables
 from tests.packet.world import LISTENERS, NODE, TOPOLOGY
 
 _RULE = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
@@ -23,17 +24,25 @@ _RULE = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
 
 @dataclass(frozen=True)
 class Cluster:
-    """The lab, with what tests do in it."""
+    """The lab, with what tests do in it.
+
+    Attributes:
+        kind: a variant of iptables, or nftables.
+    """
 
     lab: Lab
     servers: Servers
-    variant: str
+    kind: str
     state: Path
 
     def load(self, manifests: str) -> None:
         """Load the rules of these manifests. Connections from before are forgotten."""
-        load_rules(self.lab.of(NODE), manifests, self.variant, self.state)
+        load_rules(self.lab.of(NODE), manifests, self.kind, self.state)
         self.lab.of(NODE).run(_forget_connections)
+
+    def switch(self, manifests: str, kind: str, layout: Layout) -> None:
+        """Load rules of another kind in place of those that are there; connections go on."""
+        load_rules(self.lab.of(NODE), manifests, kind, self.state, layout, Variant(self.kind))
 
     def ask(self, who: Host, target: Target, timeout: float = DEFAULT_TIMEOUT) -> Reply:
         return self.lab.of(who).run(ask, target, timeout=timeout)
@@ -44,9 +53,14 @@ class Cluster:
     def ask_all(self, who: Host, targets: Sequence[Target]) -> list[Reply]:
         return self.lab.of(who).run(ask_all, targets)
 
+    @property
+    def has_counters(self) -> bool:
+        """Whether the rules count packets."""
+        return self.kind != NFTABLES
+
     def packets(self, family: IpFamily, chain: str, pattern: str) -> dict[str, int]:
         """Return the packet counters of a table's rules; both are matched against chain and rule."""
-        listed = tables(self.lab.of(NODE), self.variant, family, "save", "-c")
+        listed = tables(self.lab.of(NODE), self.kind, family, "save", "-c")
         found = (match.groups() for match in map(_RULE.match, listed.splitlines()) if match)
         return {
             f"-A {place} {rule}": int(count)
@@ -54,10 +68,9 @@ class Cluster:
             if re.match(chain, place) and re.search(pattern, rule)
         }
 
-    def delete_rules(self, family: IpFamily, table: str, chain: str) -> None:
-        """Delete the rules of one chain."""
-        text = f"*{table}\n-F {chain}\nCOMMIT\n"
-        tables(self.lab.of(NODE), self.variant, family, "restore", "--noflush", stdin=text)
+    def delete_rules(self, family: IpFamily, purpose: str) -> None:
+        """Delete the rules that are there for one thing."""
+        delete_rules(self.lab.of(NODE), self.kind, family, purpose)
 
 
 def _forget_connections() -> None:
@@ -67,7 +80,7 @@ def _forget_connections() -> None:
         conntrack.flush()
 
 
-@pytest.fixture(scope="session", params=VARIANTS)
+@pytest.fixture(scope="session", params=KINDS)
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with build(TOPOLOGY) as lab, serve(lab, LISTENERS) as servers:
         yield Cluster(lab, servers, request.param, tmp_path_factory.mktemp("state"))

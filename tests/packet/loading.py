@@ -7,23 +7,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from kproxy_nat.apply.backends import Backend
+from kproxy_nat.apply.engines import engines_for, find_tools
 from kproxy_nat.apply.execution import Execution, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record, namespace_folder
 from kproxy_nat.apply.locking import locked
 from kproxy_nat.apply.namespaces import Namespace
-from kproxy_nat.apply.planning import foreign_part
-from kproxy_nat.apply.restore_engine import RestoreEngine
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.site import Site
-from kproxy_nat.apply.tools import Variant, find_iptables
+from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import wanted_for
 from kproxy_nat.cli.planning import plan_for
 from kproxy_nat.lab.links import write_settings
 from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
+from kproxy_nat.ruleset.rules import NFT_FAMILIES
+from tests.kernel.netns import VARIANTS
 from tests.oracle.compiling import load, options_of
+from tests.packet.world import NODE
 
 COMMANDS = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}
+NFTABLES = "nftables"
+KINDS = (*VARIANTS, NFTABLES)
+"""Of rules: of either variant of iptables, or of nftables."""
+
+IPTABLES_ONLY = pytest.mark.parametrize("cluster", VARIANTS, indirect=True)
+NFTABLES_ONLY = pytest.mark.parametrize("cluster", [NFTABLES], indirect=True)
+
+CHAINS = {
+    "masquerading": (("nat KUBE-POSTROUTING",), ("masquerading",)),
+    "refusing": (("filter KUBE-SERVICES",), ("service-endpoints-check", "cluster-ips-check")),
+    "dispatching": (("nat PREROUTING",), ("nat-prerouting",)),
+}
+"""Where rules are that are there for one thing: in iptables, in nftables."""
+
 LOCK_WAIT = 60
 """Seconds. One lock of the legacy tools serves all namespaces."""
 
@@ -45,40 +66,59 @@ def no_watch() -> Iterator[NoWatch]:
     yield NoWatch()
 
 
-def load_rules(node: Namespace, manifests: str, variant: str, state: Path) -> None:
+def load_rules(
+    node: Namespace,
+    manifests: str,
+    kind: str,
+    state: Path,
+    layout: Layout = Layout(),  # noqa: B008 # it never changes
+    variant: Variant = Variant.NFT,
+) -> None:
     """Make the rules of the namespace, both families, those of ``node1`` in these manifests.
 
-    What was applied before is changed into it. Foreign rules that a test has put there go first.
+    What was applied before is changed into it. Foreign rules that a test has put there go first. ``variant``
+    is that of the rules of iptables that rules of nftables take the place of.
     """
     cluster = load(manifests)
-    options = options_of(cluster)
+    mode = ProxyMode.NFTABLES if kind == NFTABLES else ProxyMode.IPTABLES
+    options = options_of(cluster, local_addresses=NODE.addresses, mode=mode)
     node.run(write_settings, {"ipv4/conf/all/route_localnet": "0"})
     views = [build_view(cluster, options, family) for family in IpFamily]
-    wanted = wanted_for(cluster, options, views, Layout(), forwarding=False, inputs=(), given={})
-    tools = node.run(find_iptables, Variant(variant))
+    wanted = wanted_for(cluster, options, views, layout, list(Backend), forwarding=False, inputs=(), given={})
+    variant = variant if kind == NFTABLES else Variant(kind)
+    tools = find_tools(node, variant)
     folder = namespace_folder(state, node.folder)
     with locked(folder, node.label, LOCK_WAIT, lambda _: None) as lock:
-        site = Site(node, RestoreEngine(tools, LOCK_WAIT, (lock.busy,)), folder)
-        for family in IpFamily:
-            if foreign_part(site.read(family).dump):
-                tables(node, variant, family, "restore", stdin=EMPTY)
-        live = site.read_all(IpFamily)
-        plan = plan_for("apply", site, Variant(variant), live, wanted)
-        record = Record(FORMAT, VERSION, "", "apply", node.label, node.identity, "", tools.variant, "")
+        site = Site(node, engines_for(tools, LOCK_WAIT, (lock.busy,)), folder)
+        for backend in (Backend.IPTABLES, Backend.IP6TABLES):
+            if planner_of(backend).foreign_part(site.read(backend).dump):
+                tables(node, variant, backend.family, "restore", stdin=EMPTY)
+        live = site.read_all(Backend)
+        plan = plan_for("apply", site, variant, live, wanted)
+        record = Record(FORMAT, VERSION, "", "apply", node.label, node.identity, "", variant, "")
         execute(site, live, Execution(plan.changes, plan.sysctls, plan.nfacct, record), no_watch)
+
+
+def delete_rules(node: Namespace, kind: str, family: IpFamily, purpose: str) -> None:
+    """Delete the rules that are there for one thing; see :data:`CHAINS`."""
+    iptables, nftables = CHAINS[purpose]
+    if kind == NFTABLES:
+        for chain in nftables:
+            run(node, "nft", "flush", "chain", NFT_FAMILIES[family], "kube-proxy", chain)
+    for place in iptables if kind != NFTABLES else ():
+        table, chain = place.split()
+        tables(node, kind, family, "restore", "--noflush", stdin=f"*{table}\n-F {chain}\nCOMMIT\n")
 
 
 def tables(node: Namespace, variant: str, family: IpFamily, *words: str, stdin: str = "") -> str:
     """Run a tool of iptables in the namespace, and return what it prints: ``restore``, or ``save -c``."""
     tool, *arguments = words
     wait = ["-w", str(LOCK_WAIT)] if tool == "restore" else []
-    done = node.run(
-        subprocess.run,
-        [f"{COMMANDS[family]}-{variant}-{tool}", *wait, *arguments],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
+    return run(node, f"{COMMANDS[family]}-{variant}-{tool}", *wait, *arguments, stdin=stdin)
+
+
+def run(node: Namespace, *command: str, stdin: str = "") -> str:
+    """Run a command in the namespace that has to succeed, and return what it prints."""
+    done = node.run(subprocess.run, command, input=stdin, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     return str(done.stdout)

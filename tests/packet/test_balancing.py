@@ -62,7 +62,9 @@ def test_even_distribution(cluster: Cluster, family: IpFamily, transport: Transp
     before = cluster.servers.answered()
     target = cluster_ip(family, transport)
     asked = Counter(servers_of(cluster.ask_many(VISITOR, target, CONNECTIONS)))
-    assert by_rules(cluster, family, endpoints) == cluster.servers.answered() - before == asked
+    assert cluster.servers.answered() - before == asked
+    if cluster.has_counters:
+        assert by_rules(cluster, family, endpoints) == asked
     share = 1 / count
     sigma = math.sqrt(CONNECTIONS * share * (1 - share))
     for endpoint in endpoints:

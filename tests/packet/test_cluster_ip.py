@@ -8,6 +8,7 @@ from kproxy_nat.lab.messages import Transport
 from kproxy_nat.lab.topology import Host
 from kproxy_nat.lab.traffic import Outcome, Target
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode
 from tests.kernel.netns import requires_kernel
 from tests.packet.cases import (
     BRIEFLY,
@@ -44,7 +45,7 @@ def test_cluster_ip(cluster: Cluster, family: IpFamily, transport: Transport, wh
 
 
 def test_all_is_masqueraded_where_asked_for(cluster: Cluster, family: IpFamily) -> None:
-    cluster.load(manifests(config={"iptables": {"masqueradeAll": True}}))
+    cluster.load(manifests(config={str(mode): {"masqueradeAll": True} for mode in ProxyMode}))
     replies = cluster.ask_many(VISITOR, cluster_ip(family), ENOUGH)
     assert_served(replies, ENDPOINTS, NODE.address(family))
 

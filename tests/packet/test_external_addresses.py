@@ -58,8 +58,9 @@ def test_source_ranges(cluster: Cluster, family: IpFamily) -> None:
     served = cluster.ask_many(CLIENT, load_balancer(family), ENOUGH)
     assert_served(served, ENDPOINTS, NODE.address(family))
     assert cluster.ask(STRANGER, load_balancer(family), timeout=BRIEFLY).outcome is Outcome.TIMED_OUT
-    dropped = cluster.packets(family, "KUBE-PROXY-FIREWALL", f"-d {LOAD_BALANCER_IP[family]}.* -j DROP")
-    assert sum(dropped.values()) >= 1
+    if cluster.has_counters:
+        dropped = cluster.packets(family, "KUBE-PROXY-FIREWALL", f"-d {LOAD_BALANCER_IP[family]}.* -j DROP")
+        assert sum(dropped.values()) >= 1
     assert_served(cluster.ask_many(STRANGER, node_port(family), ENOUGH), ENDPOINTS, NODE.address(family))
 
 

@@ -21,7 +21,7 @@ from tests.kernel.netns import requires_kernel
 from tests.packet.cases import BRIEFLY, by_transport
 from tests.packet.conftest import Cluster
 from tests.packet.expect import answer_of
-from tests.packet.loading import tables
+from tests.packet.loading import IPTABLES_ONLY, tables
 from tests.packet.manifests import manifests
 from tests.packet.world import (
     CLIENT,
@@ -143,11 +143,12 @@ def test_unreachable(cluster: Cluster) -> None:
     assert cluster.ask(FABRIC, Target(Transport.TCP, NOWHERE, 80)).outcome is Outcome.UNREACHABLE
 
 
+@IPTABLES_ONLY
 def test_dropped(cluster: Cluster, family: IpFamily) -> None:
     """What is dropped on the way is not heard of; what the own host drops is not permitted."""
     cluster.load(manifests())
     drop = "*filter\n-A FORWARD -j DROP\n-A OUTPUT -p udp -j DROP\nCOMMIT\n"
-    tables(cluster.lab.of(NODE), cluster.variant, family, "restore", stdin=drop)
+    tables(cluster.lab.of(NODE), cluster.kind, family, "restore", stdin=drop)
     target = Target(Transport.UDP, POD_A.address(family), TARGET_PORT)
     assert cluster.ask(VISITOR, target, timeout=BRIEFLY).outcome is Outcome.TIMED_OUT
     assert cluster.ask(NODE, target).outcome is Outcome.NOT_PERMITTED

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.kernel, requires_kernel]
 
 def test_without_masquerading_a_local_endpoint_sees_the_client(cluster: Cluster, family: IpFamily) -> None:
     cluster.load(manifests(endpoints=[POD_A]))
-    cluster.delete_rules(family, "nat", "KUBE-POSTROUTING")
+    cluster.delete_rules(family, "masquerading")
     assert_served([cluster.ask(CLIENT, node_port(family))], [POD_A], CLIENT.address(family))
 
 
@@ -27,24 +27,24 @@ def test_without_masquerading_a_remote_endpoint_answers_past_the_node(
 ) -> None:
     """The client, which asked the node, has no use for an answer from a pod."""
     cluster.load(manifests(endpoints=[POD_FAR]))
-    cluster.delete_rules(family, "nat", "KUBE-POSTROUTING")
+    cluster.delete_rules(family, "masquerading")
     assert cluster.ask(CLIENT, node_port(family), timeout=BRIEFLY).outcome is not Outcome.ANSWERED
 
 
 def test_without_masquerading_there_is_no_hairpin(cluster: Cluster, family: IpFamily) -> None:
     cluster.load(manifests(endpoints=[POD_A]))
-    cluster.delete_rules(family, "nat", "KUBE-POSTROUTING")
+    cluster.delete_rules(family, "masquerading")
     assert cluster.ask(POD_A, cluster_ip(family), timeout=BRIEFLY).outcome is not Outcome.ANSWERED
 
 
 def test_without_filter_rules_nothing_is_refused(cluster: Cluster, family: IpFamily) -> None:
     cluster.load(manifests(endpoints=[]))
-    cluster.delete_rules(family, "filter", "KUBE-SERVICES")
+    cluster.delete_rules(family, "refusing")
     assert cluster.ask(VISITOR, cluster_ip(family), timeout=2).outcome is not Outcome.REFUSED
 
 
 def test_without_jumps_there_is_no_service(cluster: Cluster, family: IpFamily) -> None:
     cluster.load(manifests())
-    cluster.delete_rules(family, "nat", "PREROUTING")
+    cluster.delete_rules(family, "dispatching")
     assert cluster.ask(VISITOR, cluster_ip(family), timeout=BRIEFLY).outcome is not Outcome.ANSWERED
     assert cluster.ask(CLIENT, node_port(family)).outcome is Outcome.REFUSED

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kproxy_nat.apply import generations
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.generations import (
     FORMAT,
     KEPT,
@@ -26,15 +27,14 @@ from kproxy_nat.apply.namespaces import Identity
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code
 from kproxy_nat.formats.iptables_dump import Dump, join_dump, split_dump
-from kproxy_nat.net.addresses import IpFamily
 
-V4, V6 = IpFamily.IPV4, IpFamily.IPV6
+V4, V6 = Backend.IPTABLES, Backend.IP6TABLES
 HERE = Identity("boot-1", 7)
 ODD = b"-A INPUT -m comment --comment b\xfcro\n".decode("utf-8", "surrogateescape")
 
 
-def rules(text: str = "", family: IpFamily = V4) -> Dump:
-    return split_dump(f"*filter\n:INPUT ACCEPT [0:0]\n{text}COMMIT\n", family)
+def rules(text: str = "", backend: Backend = V4) -> Dump:
+    return split_dump(f"*filter\n:INPUT ACCEPT [0:0]\n{text}COMMIT\n", backend.family)
 
 
 def record(action: str = "apply", identity: Identity = HERE) -> Record:
@@ -65,7 +65,7 @@ def test_at_first_there_is_nothing(kept: Generations) -> None:
 
 def test_from_unfinished_to_latest(kept: Generations, tmp_path: Path) -> None:
     after = {V4: rules(ODD), V6: rules("-A INPUT -p udp\n", V6)}
-    generation = kept.begin(record(), {V4: rules(), V6: rules(family=V6)}, after)
+    generation = kept.begin(record(), {V4: rules(), V6: rules(backend=V6)}, after)
     assert entries(tmp_path) == ["0001.unfinished"]
     assert kept.latest() is None
     found = kept.unfinished()
@@ -78,7 +78,7 @@ def test_from_unfinished_to_latest(kept: Generations, tmp_path: Path) -> None:
     assert latest is not None
     assert latest.path == finished.path
     assert latest.number == 1
-    assert latest.families() == [V4, V6]
+    assert latest.backends() == [V4, V6]
     assert latest.before(V4) == rules()
     assert join_dump(latest.after(V4)) == join_dump(after[V4])
     assert latest.after(V6) == after[V6]

@@ -9,7 +9,6 @@ from kproxy_nat.apply.ownership import is_owned
 from kproxy_nat.apply.planning import (
     LiveRules,
     foreign_part,
-    nothing_owned,
     owned_part,
     owned_rules,
     plan_change,
@@ -134,10 +133,10 @@ def test_only_chains_that_differ_are_in_a_plan(rules: LiveRules, goal: Dump) -> 
 @LAW
 @given(LIVE)
 def test_without_ours_the_foreign_part_is_all(rules: LiveRules) -> None:
-    after = predict(rules.dump, plan_change(rules, nothing_owned(IpFamily.IPV4)))
+    after = predict(rules.dump, plan_change(rules, Dump(IpFamily.IPV4)))
     assert owned_rules(after) == []
     assert foreign_part(after) == foreign_part(rules.dump)
-    assert plan_change(read_back(after), nothing_owned(IpFamily.IPV4)).tables == ()
+    assert plan_change(read_back(after), Dump(IpFamily.IPV4)).tables == ()
 
 
 @LAW
@@ -152,7 +151,7 @@ def test_other_tables_are_foreign() -> None:
         "*mangle\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n"
     )
     dump = split_dump(text, IpFamily.IPV4)
-    assert plan_change(LiveRules(text, dump), nothing_owned(IpFamily.IPV4)).tables == ()
+    assert plan_change(LiveRules(text, dump), Dump(IpFamily.IPV4)).tables == ()
     assert owned_rules(dump) == []
     assert foreign_part(dump) == text
 
@@ -181,7 +180,7 @@ def test_a_foreign_rule_that_leads_to_a_chain_of_ours(chain: str, kind: str) -> 
     rule = f"-A {chain} -p tcp {kind} KUBE-SERVICES"
     rules = nat(rule, chains=chains)
     with pytest.raises(ApplyError) as caught:
-        plan_change(rules, nothing_owned(IpFamily.IPV4))
+        plan_change(rules, Dump(IpFamily.IPV4))
     (problem,) = caught.value.problems
     assert problem.code is Code.CHAIN_IN_USE
     assert problem.message == f"nat: rule {rule} leads to KUBE-SERVICES, which is to be deleted"
@@ -190,7 +189,7 @@ def test_a_foreign_rule_that_leads_to_a_chain_of_ours(chain: str, kind: str) -> 
 
 def test_a_foreign_rule_that_only_speaks_of_a_chain_of_ours() -> None:
     rules = nat('-A PREROUTING -m comment --comment "see KUBE-SERVICES here" -j ACCEPT')
-    (part,) = plan_change(rules, nothing_owned(IpFamily.IPV4)).tables
+    (part,) = plan_change(rules, Dump(IpFamily.IPV4)).tables
     assert [chain.name for chain in part.chains] == ["KUBE-SERVICES"]
 
 
@@ -218,7 +217,7 @@ def filter_rules(*lines: str, canary: bool) -> LiveRules:
 def test_what_a_kubelet_looks_after_stays() -> None:
     shared = filter_rules(FIREWALL_JUMP, "-A KUBE-FIREWALL -j DROP", canary=True)
     assert owned_rules(shared.dump) == ["KUBE-FORWARD"]
-    (part,) = plan_change(shared, nothing_owned(IpFamily.IPV4)).tables
+    (part,) = plan_change(shared, Dump(IpFamily.IPV4)).tables
     assert [chain.name for chain in part.chains] == ["KUBE-FORWARD"]
     assert "KUBE-FIREWALL" in foreign_part(shared.dump)
 
@@ -226,6 +225,6 @@ def test_what_a_kubelet_looks_after_stays() -> None:
 def test_without_a_kubelet_its_chain_is_ours() -> None:
     alone = filter_rules(FIREWALL_JUMP, "-A KUBE-FIREWALL -j DROP", canary=False)
     assert owned_rules(alone.dump) == ["KUBE-FIREWALL", "KUBE-FORWARD", FIREWALL_JUMP]
-    (part,) = plan_change(alone, nothing_owned(IpFamily.IPV4)).tables
+    (part,) = plan_change(alone, Dump(IpFamily.IPV4)).tables
     assert [chain.name for chain in part.chains] == ["INPUT", "KUBE-FIREWALL", "KUBE-FORWARD"]
     assert foreign_part(alone.dump) == ""

@@ -1,0 +1,136 @@
+"""The engine that speaks through ``nft``: our tables of nftables, read as JSON, written as scripts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.nft_planning import OWN_TABLES
+from kproxy_nat.apply.nft_script import nft_removal, nft_script
+from kproxy_nat.apply.restore_engine import RuleRefusedError
+from kproxy_nat.apply.running import run_tool
+from kproxy_nat.apply.tools import Tool, install_hint, version_text
+from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
+from kproxy_nat.formats.nft_dump import chain_block, dump_tables, find_comments, join_listing
+from kproxy_nat.formats.nft_json_parse import parse_nft_json
+from kproxy_nat.formats.nft_words import NotWritableError
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Table
+
+_ABSENT = "No such file or directory"
+_DENIED = "Operation not permitted"
+_BUSY = "Device or resource busy"
+_FAILED_LINE = re.compile(r"^/dev/stdin:(\d+):", re.MULTILINE)
+_HEADER = re.compile(r"type \w+ hook |comment \"")
+_BUSY_WAIT = 3.0
+"""Seconds to wait for chains to be released; see :func:`nft_removal`."""
+_PAUSE = 0.1
+
+
+class NftEngine:
+    """See :class:`kproxy_nat.apply.engine.Engine`; the rules of other tables are neither read nor written.
+
+    Args:
+        tool: the program.
+        inherited: open files that the tool gets, too: a lock in them lasts while it runs, even when the
+            caller was killed.
+    """
+
+    def __init__(self, tool: Tool, inherited: Sequence[int] = ()) -> None:
+        self._tool = tool
+        self._inherited = inherited
+
+    @property
+    def description(self) -> str:
+        """See :class:`Engine`."""
+        return f"nft {version_text(self._tool.version)}"
+
+    def save(self, family: IpFamily, *, counters: bool) -> str:
+        """Return our tables in the form of ``formats.nft_dump``.
+
+        Without ``counters``, which there are none of, comments of objects may be missing: that is cheaper.
+        """
+        tables = [table for name in OWN_TABLES for table in self._tables(family, name)]
+        try:
+            dump = dump_tables(tables, family, self._block)
+        except NotWritableError as error:
+            message = f"cannot read table {' '.join(OWN_TABLES)}: {error}"
+            hint = "somebody else has changed it; remove what was added there"
+            raise ApplyError(Problem(Code.RULES_REFUSED, message, subject="nft", hint=hint)) from None
+        return join_listing(self._with_comments(dump) if counters else dump)
+
+    def test(self, change: FamilyChange) -> None:
+        """See :class:`Engine`."""
+        self._load(nft_script(change), "--check")
+
+    def load(self, change: FamilyChange) -> None:
+        """See :class:`Engine`."""
+        self._load(nft_script(change))
+        self._remove(nft_removal(change))
+
+    def _tables(self, family: IpFamily, name: str) -> list[Table]:
+        done = self._nft("-j", "list", "table", NFT_FAMILIES[family], name)
+        if done.returncode and _ABSENT in done.stderr:
+            return []
+        if done.returncode:
+            raise self._refusal(done, "")
+        return parse_nft_json(done.stdout)
+
+    def _block(self, chain: Chain, table: Table) -> str:
+        """Return the lines of a chain; rules of others that only nft can put in words are put so by it."""
+        try:
+            return chain_block(chain, table)
+        except NotWritableError:
+            done = self._nft("list", "chain", table.family, table.name, chain.name)
+            lines = [line.removeprefix("\t\t") for line in done.stdout.splitlines()[2:-2]]
+            head = chain_block(Chain(chain.name, [], chain.policy, hook=chain.hook), table)
+            return head + "".join(f"{line}\n" for line in lines if not _HEADER.match(line))
+
+    def _with_comments(self, dump: Dump) -> Dump:
+        """Return the dump with the comments that only text has."""
+        tables: dict[str, DumpedTable] = {}
+        for name, table in dump.tables.items():
+            done = self._nft("--terse", "list", "table", NFT_FAMILIES[dump.family], name)
+            tables[name] = replace(table, comments=find_comments(done.stdout))
+        return Dump(dump.family, tables)
+
+    def _load(self, script: str, *arguments: str) -> None:
+        if script:
+            done = self._nft(*arguments, "--file", "-", text=script)
+            if done.returncode:
+                raise self._refusal(done, script)
+
+    def _remove(self, script: str) -> None:
+        deadline = time.monotonic() + _BUSY_WAIT
+        while script:
+            done = self._nft("--file", "-", text=script)
+            if done.returncode == 0:
+                return
+            if _BUSY not in done.stderr or time.monotonic() > deadline:
+                raise self._refusal(done, script)
+            time.sleep(_PAUSE)
+
+    def _nft(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return run_tool([self._tool.path, *arguments], text, self._inherited, install_hint("nft"))
+
+    def _refusal(self, done: subprocess.CompletedProcess[str], script: str) -> ApplyError:
+        said = next((line for line in done.stderr.splitlines() if "rror: " in line), "").strip()
+        said = said.partition("rror: ")[2] or f"it ended with status {done.returncode}"
+        if _DENIED in done.stderr:
+            return ApplyError(Problem(Code.NOT_PERMITTED, f"nft: {said}", hint="run as root"))
+        rule = _refused_line(done.stderr, script)
+        hint = f"the line is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
+        return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject="nft", hint=hint), rule)
+
+
+def _refused_line(said: str, script: str) -> str:
+    """Return the line of the script that nft complains about, if it says which."""
+    found = _FAILED_LINE.search(said)
+    lines = script.split("\n")
+    number = int(found[1]) if found else 0
+    return lines[number - 1] if 0 < number <= len(lines) else ""

@@ -1,0 +1,96 @@
+"""From any rules of nftables to any others, in the kernel: what is read back is what was planned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from kproxy_nat.apply.backends import Backend
+from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.nft_engine import NftEngine
+from kproxy_nat.apply.nft_planning import predict
+from kproxy_nat.apply.nft_script import nft_removal, nft_script
+from kproxy_nat.apply.planners import plan_change
+from kproxy_nat.apply.planning import LiveRules
+from kproxy_nat.apply.tools import require_tool
+from kproxy_nat.apply.wanted import rules_for
+from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.formats.nft_dump import join_listing, split_listing
+from kproxy_nat.lowering.layouts import Layout
+from kproxy_nat.net.addresses import IpFamily
+from tests.kernel.netns import requires_kernel
+from tests.oracle.compiling import random_input
+from tests.property import examples
+
+pytestmark = [pytest.mark.kernel, requires_kernel]
+
+SEEDS = range(examples(8))
+BACKENDS = {IpFamily.IPV4: Backend.NFT_IP, IpFamily.IPV6: Backend.NFT_IP6}
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    name = f"kpn-change-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        with open_namespace(name) as found:
+            yield found
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def dumps(family: IpFamily) -> list[Dump]:
+    """Return rules to go through one after the other: none, those of random clusters, and none again."""
+    compiled = [rules_for(random_input(seed).nft_view(family), Layout()) for seed in SEEDS]
+    return [Dump(family), *compiled, Dump(family)]
+
+
+@pytest.mark.parametrize("family", IpFamily)
+def test_from_one_to_the_next(namespace: Namespace, family: IpFamily) -> None:
+    engine = NftEngine(require_tool("nft"))
+    for old, new in pairwise(dumps(family)):
+        live = LiveRules("", split_listing(namespace.run(engine.save, family, counters=True), family))
+        assert live.dump == old
+        change = plan_change(BACKENDS[family], live, new)
+        assert predict(live.dump, change) == new
+        namespace.run(engine.test, change)
+        namespace.run(engine.load, change)
+        text = namespace.run(engine.save, family, counters=True)
+        assert split_listing(text, family) == new
+        assert plan_change(BACKENDS[family], LiveRules(text, new), new).tables == ()
+
+
+@pytest.mark.parametrize("family", IpFamily)
+def test_a_record_is_read_as_it_was_written(family: IpFamily) -> None:
+    for dump in dumps(family):
+        assert split_listing(join_listing(dump), family) == dump
+
+
+@pytest.mark.parametrize("family", IpFamily)
+def test_a_record_can_be_loaded_by_hand(namespace: Namespace, family: IpFamily) -> None:
+    engine = NftEngine(require_tool("nft"))
+    wanted = rules_for(random_input(1).nft_view(family), Layout())
+    done = namespace.run(
+        subprocess.run,
+        ["nft", "-f", "-"],
+        input=join_listing(wanted).encode(),
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert split_listing(namespace.run(engine.save, family, counters=True), family) == wanted
+
+
+def test_chains_are_removed_after_all_else() -> None:
+    """Kernels before 6.2 would refuse them together with the elements that led to them."""
+    old, new = (rules_for(random_input(seed).nft_view(IpFamily.IPV4), Layout()) for seed in (0, 1))
+    change = plan_change(Backend.NFT_IP, LiveRules("", old), new)
+    gone = {block.name for part in change.tables for block in part.chains if block.after is None}
+    chains = {name.split(" ", 1)[1] for name in gone if name.startswith("chain ")}
+    assert chains
+    assert "delete chain" not in nft_script(change)
+    assert set(nft_removal(change).splitlines()) == {f"delete chain ip kube-proxy {name}" for name in chains}
