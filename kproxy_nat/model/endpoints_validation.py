@@ -17,11 +17,23 @@ from kproxy_nat.model.checks import (
     check_port,
     check_port_name,
 )
-from kproxy_nat.model.endpoints import Endpoints, EndpointSlice, EndpointsPort, SliceEndpoint, SlicePort
+from kproxy_nat.model.endpoints import (
+    EndpointHints,
+    Endpoints,
+    EndpointSlice,
+    EndpointsPort,
+    SliceEndpoint,
+    SlicePort,
+)
 from kproxy_nat.model.finding import Finding
 from kproxy_nat.net.addresses import IpFamily
 
 ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
+MAX_ENDPOINTS = 1000
+MAX_ADDRESSES = 100
+MAX_PORTS = 20000
+MAX_HINTS = 8
+"""What the API server takes at most: in a slice, and of an endpoint."""
 _FAMILIES = {family.value: family for family in IpFamily}
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _ADDRESS = rf"(?:10|172|192)\.{_OCTET}\.{_OCTET}\.{_OCTET}"
@@ -34,9 +46,34 @@ def validate_slice(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
     yield from check_meta(endpoint_slice.metadata, subdomain=True)
     yield from check_choice(endpoint_slice.address_type, ADDRESS_TYPES, ("addressType",))
     yield from _check_ports(tuple(endpoint_slice.ports or ()), ("ports",))
+    yield from _check_limits(endpoint_slice)
     family = _FAMILIES.get(endpoint_slice.address_type)
     if family is not None:
         yield from _check_slice_addresses(endpoint_slice.endpoints or (), family)
+
+
+def _check_limits(endpoint_slice: EndpointSlice) -> Iterator[Finding]:
+    endpoints = endpoint_slice.endpoints or ()
+    spread = "spread them over several slices"
+    yield from _check_count("endpoints", len(endpoints), MAX_ENDPOINTS, ("endpoints",), spread)
+    yield from _check_count("ports", len(endpoint_slice.ports or ()), MAX_PORTS, ("ports",), spread)
+    for position, endpoint in enumerate(endpoints):
+        if len(endpoint.addresses) > MAX_ADDRESSES:
+            path: FieldPath = ("endpoints", position, "addresses")
+            yield from _check_count("addresses", len(endpoint.addresses), MAX_ADDRESSES, path)
+        if endpoint.hints is not None:
+            yield from _check_hints(endpoint.hints, ("endpoints", position, "hints"))
+
+
+def _check_hints(hints: EndpointHints, path: FieldPath) -> Iterator[Finding]:
+    yield from _check_count("zones", len(hints.for_zones or ()), MAX_HINTS, (*path, "forZones"))
+    yield from _check_count("nodes", len(hints.for_nodes or ()), MAX_HINTS, (*path, "forNodes"))
+
+
+def _check_count(what: str, count: int, most: int, path: FieldPath, hint: str = "") -> Iterator[Finding]:
+    if count > most:
+        message = f"{count} {what} are more than the {most} that the API server takes"
+        yield Finding(Code.OUT_OF_RANGE, path, message, hint)
 
 
 def _check_slice_addresses(endpoints: Sequence[SliceEndpoint], family: IpFamily) -> Iterator[Finding]:

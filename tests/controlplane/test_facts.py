@@ -20,6 +20,7 @@ HINTS = "tests/unit/test_controlplane_hints.py"
 SLICES = "tests/unit/test_controlplane_slices.py"
 MIRRORING = "tests/unit/test_mirroring.py"
 OBJECTS = "tests/unit/test_validation_objects.py"
+ENDPOINTS = "tests/unit/test_validation_endpoints.py"
 LISTING = "tests/cli/test_listing.py"
 LAWS = "tests/property/test_controlplane_laws.py"
 
@@ -216,7 +217,7 @@ FACTS: list[tuple[str, str, str, str]] = [
         MIRRORING,
         "test_annotations_host_names_and_targets_are_copied",
     ),
-    ("11.5", "an invalid address is told", OBJECTS, "test_endpoints"),
+    ("11.5", "an invalid address is told", ENDPOINTS, "test_endpoints"),
     (
         "11.6",
         "default/kubernetes is the API server's own",
@@ -410,8 +411,9 @@ FACTS: list[tuple[str, str, str, str]] = [
         LAWS,
         "test_every_derived_slice_is_within_the_limits_of_the_api",
     ),
-    ("12.6", "names, protocols, ports of slices", OBJECTS, "test_slice"),
-    ("12.6", "names of several ports of Endpoints", OBJECTS, "test_endpoints"),
+    ("12.6", "names, protocols, ports of slices", ENDPOINTS, "test_slice"),
+    ("12.6", "names of several ports of Endpoints", ENDPOINTS, "test_endpoints"),
+    ("12.6", "limits of slices that are given", ENDPOINTS, "test_limits_of_a_slice"),
     (
         "12.6",
         "odd spellings are refused in new objects",

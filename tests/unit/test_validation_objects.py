@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy_nat.errors import Code, Problem
+from kproxy_nat.errors import Code
 from kproxy_nat.manifests.loader import load_texts
 from kproxy_nat.manifests.sources import SourceText
-
-LABEL_RULE = "use at most 63 of the characters a-z, 0-9 and '-', with a letter or digit at both ends"
-SUBDOMAIN_RULE = (
-    "use at most 253 of the characters a-z, 0-9, '-' and '.', with a letter or digit at both ends"
+from tests.unit.findings import (
+    CIDR_HINT,
+    HEADS,
+    INTERFACE_RULE,
+    LABEL_RULE,
+    PROTOCOLS,
+    REACHABLE,
+    STANDING_HINTS,
+    SUBDOMAIN_RULE,
+    check,
+    shown,
 )
-INTERFACE_RULE = "use at most 15 (for a prefix 14) letters, digits and . _ - @ :, without spaces"
-CIDR_HINT = "write a network as address/length, such as 10.0.0.0/8"
-REACHABLE = "use an address that other hosts can reach"
-PROTOCOLS = "use one of: TCP, UDP, SCTP"
-
-HEADS = {
-    "Service": "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
-    "EndpointSlice": "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1}\n",
-    "Endpoints": "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n",
-    "Node": "apiVersion: v1\nkind: Node\nmetadata: {name: node1}\n",
-    "KubeProxyConfiguration": "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n# config\n",  # noqa: E501
-}
-
-Finding = tuple[Code, str, str, str]
-
-
-def check(kind: str, body: str) -> list[Finding]:
-    """Return what is found in an object whose body begins on line 4."""
-    problems = load_texts([SourceText("x", HEADS[kind] + body + "\n")]).problems
-    return [shown(problem) for problem in problems]
-
-
-STANDING_HINTS = {
-    Code.PORT_RANGE: "give a port that can be listened on",
-    Code.BAD_ADDRESS: "write an address such as 10.96.0.10 or fd00::10",
-}
-FAMILY_HINTS = ("put it where IPv4 addresses belong", "put it where IPv6 addresses belong")
-
-
-def shown(problem: Problem) -> Finding:
-    """Return a problem as the tables have it: the advice that goes with a code is left out there."""
-    assert problem.location is not None
-    hint = problem.hint
-    if hint == STANDING_HINTS.get(problem.code) or hint in FAMILY_HINTS:
-        hint = ""
-    return problem.code, f"{problem.location.line}:{problem.location.column}", problem.message, hint
 
 
 @pytest.mark.parametrize(
@@ -319,171 +290,6 @@ def test_more_than_two_cluster_ips() -> None:
         (Code.INCONSISTENT, "clusterIPs has more than two addresses"),
         (Code.FAMILY_MISMATCH, "clusterIPs has a second IPv6 address, fd00::2"),
     ]
-
-
-SLICE = [
-    (
-        "addressType: ipv4",
-        Code.UNSUPPORTED_VALUE,
-        "4:14",
-        "addressType 'ipv4' is not supported",
-        "use one of: IPv4, IPv6, FQDN",
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: []}]",
-        Code.MISSING_FIELD,
-        "5:14",
-        "an endpoint has no address",
-        "",
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: [10.1.0.256]}]",
-        Code.BAD_ADDRESS,
-        "5:26",
-        "'10.1.0.256' is not an IP address: 256 is more than 255",
-        "",
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]",
-        Code.FAMILY_MISMATCH,
-        "5:26",
-        "fd00::1 is not an IPv4 address",
-        "",
-    ),
-    (
-        "addressType: IPv6\nendpoints: [{addresses: [10.1.0.1]}]",
-        Code.FAMILY_MISMATCH,
-        "5:26",
-        "10.1.0.1 is not an IPv6 address",
-        "",
-    ),
-    (
-        "addressType: IPv6\nendpoints: [{addresses: ['::1']}]",
-        Code.BAD_ADDRESS,
-        "5:26",
-        "::1 is a loopback address",
-        REACHABLE,
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: [127.0.0.1]}]",
-        Code.BAD_ADDRESS,
-        "5:26",
-        "127.0.0.1 is a loopback address",
-        REACHABLE,
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: [192.168.1.1x]}]",
-        Code.BAD_ADDRESS,
-        "5:26",
-        "'192.168.1.1x' is not an IP address",
-        "",
-    ),
-    (
-        "addressType: IPv4\nendpoints: [{addresses: [10.1.0.1, x]}]",
-        Code.BAD_ADDRESS,
-        "5:36",
-        "'x' is not an IP address",
-        "",
-    ),
-    (
-        "addressType: IPv4\nports: [{port: 0}]",
-        Code.PORT_RANGE,
-        "5:16",
-        "port 0 is not between 1 and 65535",
-        "",
-    ),
-    (
-        "addressType: IPv4\nports: [{port: 1, protocol: TLS}]",
-        Code.UNSUPPORTED_VALUE,
-        "5:29",
-        "protocol 'TLS' is not supported",
-        PROTOCOLS,
-    ),
-    (
-        "addressType: IPv4\nports: [{port: 1, name: a_b}]",
-        Code.BAD_NAME,
-        "5:25",
-        "port name 'a_b' is not valid",
-        LABEL_RULE,
-    ),
-    (
-        "addressType: IPv4\nports: [{port: 1}, {port: 2}]",
-        Code.DUPLICATE_PORT,
-        "5:20",
-        "an unnamed port is there twice",
-        "",
-    ),
-    (
-        "addressType: IPv4\nports: [{port: 1, name: a}, {port: 2, name: a}]",
-        Code.DUPLICATE_PORT,
-        "5:29",
-        "port name a is there twice",
-        "",
-    ),
-]
-
-
-@pytest.mark.parametrize("body, code, place, message, hint", SLICE)
-def test_slice(body: str, code: Code, place: str, message: str, hint: str) -> None:
-    assert check("EndpointSlice", body) == [(code, place, message, hint)]
-
-
-@pytest.mark.parametrize("text", ["10.0.0.1\\n10.0.0.2", "10.0.0.1\\n", "\\n10.0.0.1", "\\n", ""])
-def test_addresses_of_a_slice_are_told_apart(text: str) -> None:
-    """They are looked at together, a line each."""
-    for addresses in (f'["{text}"]', f'[10.0.0.3, "{text}"]', f'["{text}", 10.0.0.3]'):
-        found = check("EndpointSlice", f"addressType: IPv4\nendpoints: [{{addresses: {addresses}}}]")
-        assert [code for code, *_ in found] == [Code.BAD_ADDRESS], addresses
-
-
-def test_a_slice_with_and_without_addresses() -> None:
-    body = "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1, 10.0.0.2]}, {addresses: []}]"
-    assert [code for code, *_ in check("EndpointSlice", body)] == [Code.MISSING_FIELD]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "addressType: IPv4\nendpoints: [{addresses: [10.001.0.1]}]",
-        "addressType: IPv4\nendpoints: [{addresses: ['::ffff:10.1.0.1']}]",
-        "addressType: FQDN\nendpoints: [{addresses: [a.example]}]",
-        "addressType: IPv4\nports: []",
-        "addressType: IPv4\nports: [{name: a}]",
-    ],
-)
-def test_good_slices(body: str) -> None:
-    assert check("EndpointSlice", body) == []
-
-
-@pytest.mark.parametrize(
-    "body, code, place, message, hint",
-    [
-        ("subsets: [{addresses: [{ip: x}]}]", Code.BAD_ADDRESS, "4:29", "'x' is not an IP address", ""),
-        (
-            "subsets: [{notReadyAddresses: [{ip: 127.0.0.1}]}]",
-            Code.BAD_ADDRESS,
-            "4:37",
-            "127.0.0.1 is a loopback address",
-            REACHABLE,
-        ),
-        (
-            "subsets: [{ports: [{port: 65536}]}]",
-            Code.PORT_RANGE,
-            "4:27",
-            "port 65536 is not between 1 and 65535",
-            "",
-        ),
-        (
-            "subsets: [{ports: [{port: 1, name: '-'}]}]",
-            Code.BAD_NAME,
-            "4:36",
-            "port name '-' is not valid",
-            LABEL_RULE,
-        ),
-    ],
-)
-def test_endpoints(body: str, code: Code, place: str, message: str, hint: str) -> None:
-    assert check("Endpoints", body) == [(code, place, message, hint)]
 
 
 @pytest.mark.parametrize(
