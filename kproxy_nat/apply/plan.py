@@ -18,6 +18,7 @@ from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.formats.ruleset_json import JsonAssumption
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.udp_flows import UdpServices
 
@@ -36,6 +37,7 @@ class Wanted(msgspec.Struct, frozen=True):
         services: how many service ports each family has.
         inputs: what it was made from.
         options: with which options.
+        assumptions: what the inputs left open.
     """
 
     rules: dict[Backend, Dump]
@@ -45,6 +47,7 @@ class Wanted(msgspec.Struct, frozen=True):
     services: dict[IpFamily, int] = {}
     inputs: list[InputDigest] = []
     options: dict[str, str] = {}
+    assumptions: list[JsonAssumption] = []
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +75,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     services: dict[IpFamily, int] = {}
     inputs: list[InputDigest] = []
     options: dict[str, str] = {}
+    assumptions: list[JsonAssumption] = []
 
     @property
     def is_empty(self) -> bool:
@@ -118,6 +122,7 @@ def make_plan(
         services=wanted.services,
         inputs=wanted.inputs,
         options=wanted.options,
+        assumptions=wanted.assumptions,
     )
 
 

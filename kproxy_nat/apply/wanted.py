@@ -10,6 +10,7 @@ from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.formats.iptables_dump import Dump, split_dump
 from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.nft_dump import dump_tables
+from kproxy_nat.formats.ruleset_json import JsonAssumption
 from kproxy_nat.lowering.iptables_common import NfacctCounter
 from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
@@ -33,6 +34,7 @@ def wanted_for(
     forwarding: bool,
     inputs: Iterable[InputDigest],
     given: dict[str, str],
+    assumptions: Sequence[JsonAssumption] = (),
 ) -> Wanted:
     """Return what ``views`` ask of a namespace.
 
@@ -45,6 +47,7 @@ def wanted_for(
         forwarding: whether packets are to be forwarded, too.
         inputs: what the cluster was read from, for the record.
         given: options of the command line, for the record.
+        assumptions: what the inputs left open, for the plan.
     """
     return Wanted(
         rules=_rules(views, layout, backends),
@@ -54,6 +57,7 @@ def wanted_for(
         services={view.family: len(view.services) for view in views},
         inputs=list(inputs),
         options=given,
+        assumptions=list(assumptions),
     )
 
 

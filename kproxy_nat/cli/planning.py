@@ -23,6 +23,7 @@ from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import ROUTE_LOCALNET, wanted_for
 from kproxy_nat.cli.node import load_node
 from kproxy_nat.cli.options import layout_from
+from kproxy_nat.cli.rendering import json_assumptions
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target
 from kproxy_nat.errors import Code, Problem, Severity
@@ -113,6 +114,7 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
             InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts
         ],
         given=_given(params),
+        assumptions=json_assumptions(node.assumptions),
     )
     return Compiled(wanted, usable, layout)
 

@@ -38,5 +38,9 @@ def _nftables(views: Sequence[NodeView], form: str) -> str:
 
 def _json(views: Sequence[NodeView], layout: Layout, assumptions: Sequence[Assumption]) -> str:
     lower = lower_to_nft_ruleset if views[0].options.mode is ProxyMode.NFTABLES else layout.ruleset
-    listed = [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]
-    return render_json([lower(view) for view in views], listed)
+    return render_json([lower(view) for view in views], json_assumptions(assumptions))
+
+
+def json_assumptions(assumptions: Sequence[Assumption]) -> list[JsonAssumption]:
+    """Return what was assumed, for documents."""
+    return [JsonAssumption(a.subject, a.text, a.origin.source, a.origin.line) for a in assumptions]

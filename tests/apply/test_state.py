@@ -207,6 +207,14 @@ class TestPlans:
             found = [line for line in expected(first)[family].splitlines() if line.startswith("-A")]
             assert sorted(lines) == sorted(found)
 
+    def test_what_was_assumed(self, bench: Bench, first: Path) -> None:
+        source = first.parent / "tutorial" / "1-clusterip"
+        assumed = json.loads(bench.done("plan", source, "-o", "json").out)["assumptions"]
+        compiled = json.loads(bench.main("compile", str(source), "--form", "json").out)["assumptions"]
+        assert assumed == compiled
+        assert assumed[0]["text"].startswith("clusterIP 10.105.237.19")
+        assert "assumptions" not in json.loads(bench.done("plan", first, "-o", "json").out)
+
     def test_a_plan_is_kept_and_carried_out(self, bench: Bench, first: Path, tmp_path: Path) -> None:
         path = tmp_path / "change.plan"
         shown = bench.done("plan", first, "--out", path).out
