@@ -2,8 +2,8 @@
 
 The form is the one of ``formats.iptables_dump``: a :class:`DumpedTable` has a block for each object, under a
 key such as ``chain services`` or ``map service-ips``. The first line of a set or map, and of a base chain,
-declares it (``type ...``, ``typeof ...``); each line after it is an element or a rule, in the words of nft. Written with
-:func:`join_listing`, the blocks are a script for ``nft -f``.
+declares it (``type ...``, ``typeof ...``); each line after it is an element or a rule, in the words of nft.
+Written with :func:`join_listing`, the blocks are a script for ``nft -f``.
 
 Comments of tables and objects are kept apart, by the same keys (the table's under the empty one): they mean
 nothing to the kernel, and ``nft -j`` 1.0.6 leaves most of them out. Elements of dynamic sets are left out:
