@@ -12,7 +12,6 @@ from kproxy_nat.errors import ApplyError, Location
 from kproxy_nat.formats.iptables_render import render_rule
 from kproxy_nat.formats.nft_render import listed_rule
 from kproxy_nat.lowering.layouts import Layout
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
@@ -43,7 +42,7 @@ def _origin(layout: Layout, view: NodeView, chain: str, words: str) -> RuleOrigi
 def _rules(layout: Layout, view: NodeView) -> Iterator[tuple[str, Rule, Callable[[Rule], str]]]:
     """Yield each rule with its chain and what tells how the tool was given it."""
     if view.options.mode is ProxyMode.NFTABLES:
-        for table, chain, rule in lower_to_nft_ruleset(view).rules():
+        for table, chain, rule in layout.nft_ruleset(view).rules():
             yield chain.name, rule, partial(listed_rule, table=table)
     else:
         for _, chain, rule in layout.ruleset(view).rules():

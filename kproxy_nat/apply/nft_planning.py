@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
-from kproxy_nat.formats.nft_dump import DECLARATION, is_chain
+from kproxy_nat.formats.nft_dump import DECLARATIONS, is_chain
 from kproxy_nat.lowering.nftables_names import TABLE
 
 OWN_TABLES = (TABLE,)
@@ -102,7 +102,7 @@ def _block_changes(old: DumpedTable, new: DumpedTable) -> Iterator[ChainChange]:
 def declaration(lines: str) -> str:
     """Return the line that declares a set, a map or a base chain; nothing for other chains."""
     first = lines.partition("\n")[0]
-    return first if first.startswith(DECLARATION) else ""
+    return first if first.startswith(DECLARATIONS) else ""
 
 
 def _refers(block: str, names: set[str]) -> bool:
@@ -116,4 +116,4 @@ def _lines(block: str | None) -> Lines | None:
 def body(lines: Sequence[str] | None) -> Lines:
     """Return a block's elements or rules, without the line that declares it."""
     some = tuple(lines or ())
-    return some[1:] if some and some[0].startswith(DECLARATION) else some
+    return some[1:] if some and some[0].startswith(DECLARATIONS) else some

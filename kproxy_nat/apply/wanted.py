@@ -13,7 +13,6 @@ from kproxy_nat.formats.nft_dump import dump_tables
 from kproxy_nat.formats.ruleset_json import JsonAssumption
 from kproxy_nat.lowering.iptables_common import NfacctCounter
 from kproxy_nat.lowering.layouts import Layout
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import NodeOptions, ProxyMode
@@ -75,7 +74,7 @@ def _rules(views: Sequence[NodeView], layout: Layout, backends: Collection[Backe
 def rules_for(view: NodeView, layout: Layout) -> Dump:
     """Return the rules of a view, as they are read back after loading."""
     if view.options.mode is ProxyMode.NFTABLES:
-        return dump_tables(lower_to_nft_ruleset(view).tables.values(), view.family)
+        return dump_tables(layout.nft_ruleset(view).tables.values(), view.family)
     return split_dump(render_save(layout.ruleset(view)), view.family)
 
 

@@ -9,7 +9,6 @@ from kproxy_nat.formats.iptables_render import RULE_FILES, render_restore, rende
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
 from kproxy_nat.lowering.layouts import Layout
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset, lower_to_nft_transaction
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
 
@@ -24,20 +23,20 @@ def render(
     if form == "json":
         return {JSON_NAME: _json(views, layout, assumptions)}
     if views[0].options.mode is ProxyMode.NFTABLES:
-        return {NFTABLES_NAME: _nftables(views, form)}
+        return {NFTABLES_NAME: _nftables(views, form, layout)}
     if form == "restore":
         return {RULE_FILES[view.family]: render_restore(layout.transaction(view)) for view in views}
     return {RULE_FILES[view.family]: render_save(layout.ruleset(view)) for view in views}
 
 
-def _nftables(views: Sequence[NodeView], form: str) -> str:
+def _nftables(views: Sequence[NodeView], form: str, layout: Layout) -> str:
     if form == "restore":
-        return render_script(map(lower_to_nft_transaction, views))
-    return render_listing(table for view in views for table in lower_to_nft_ruleset(view).tables.values())
+        return render_script(map(layout.nft_transaction, views))
+    return render_listing(table for view in views for table in layout.nft_ruleset(view).tables.values())
 
 
 def _json(views: Sequence[NodeView], layout: Layout, assumptions: Sequence[Assumption]) -> str:
-    lower = lower_to_nft_ruleset if views[0].options.mode is ProxyMode.NFTABLES else layout.ruleset
+    lower = layout.nft_ruleset if views[0].options.mode is ProxyMode.NFTABLES else layout.ruleset
     return render_json([lower(view) for view in views], json_assumptions(assumptions))
 
 

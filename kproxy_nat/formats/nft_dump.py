@@ -2,8 +2,8 @@
 
 The form is the one of ``formats.iptables_dump``: a :class:`DumpedTable` has a block for each object, under a
 key such as ``chain services`` or ``map service-ips``. The first line of a set or map, and of a base chain,
-declares it (``type ...``); each line after it is an element or a rule, in the words of nft. Written with
-:func:`join_listing`, the blocks are a script for ``nft -f``.
+declares it (``type ...``, ``typeof ...``); each line after it is an element or a rule, in the words of nft.
+Written with :func:`join_listing`, the blocks are a script for ``nft -f``.
 
 Comments of tables and objects are kept apart, by the same keys (the table's under the empty one): they mean
 nothing to the kernel, and ``nft -j`` 1.0.6 leaves most of them out. Elements of dynamic sets are left out:
@@ -30,8 +30,8 @@ from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Table
 from kproxy_nat.ruleset.sets import DYNAMIC, NamedSet
 
 _CHAIN = "chain"
-DECLARATION = "type "
-"""How the line begins that declares a set, a map or a base chain."""
+DECLARATIONS = ("type ", "typeof ")
+"""How lines begin that declare a set, a map or a base chain."""
 
 _BLOCK = re.compile(r"^\t((?:chain|set|map) \S+) \{\n((?:\t\t.*\n|\n)*)\t\}$", re.MULTILINE)
 _TABLE = re.compile(r"^table \S+ (\S+) \{\n((?:\t.*\n|\n)*)\}$", re.MULTILINE)
@@ -62,7 +62,7 @@ def set_block(named: NamedSet) -> str:
     listed = canonical_set(named)
     if listed.other:
         raise NotWritableError(f"it has properties without a form in text: {listed.other}")
-    properties = [f"{DECLARATION}{types_text(listed)};"]
+    properties = [f"{types_text(listed)};"]
     properties += [f"size {listed.size};"] if listed.size else []
     properties += [f"flags {','.join(listed.flags)};"] if listed.flags else []
     properties += [f"timeout {duration_text(listed.timeout)};"] if listed.timeout else []

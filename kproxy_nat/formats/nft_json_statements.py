@@ -14,7 +14,7 @@ import msgspec
 from kproxy_nat.net.addresses import Address, AddressError, Cidr, family_of, parse_address
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import AnyAction, DestinationEntry, Verdict, VerdictEntry
-from kproxy_nat.ruleset.keys import Field, Key, KeyPart, KeyValue, Numgen, Value
+from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyPart, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK, AnyMatch, OpaqueStatement
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
 
@@ -30,6 +30,7 @@ _VERDICTS: dict[str, type[actions.Accept | actions.Drop | actions.Return]] = {
     "return": actions.Return,
 }
 _JUMPS: dict[str, type[actions.Jump | actions.Goto]] = {"jump": actions.Jump, "goto": actions.Goto}
+_PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT, *DESTINATION_PORTS.values())
 _MARK: Json = {"meta": {"key": "mark"}}
 _DEFAULT_REPLIES = (
     None,
@@ -161,8 +162,8 @@ def _key_part(value: Json, family: str) -> KeyPart:
         protocol, field = _fields(body, "protocol", "field")
         if protocol == family and family in FAMILIES and field in (Field.SOURCE, Field.DESTINATION):
             return Field(field)
-        if protocol == "th" and field in ("sport", "dport"):
-            return Field(f"th {field}")
+        if f"{protocol} {field}" in _PORTS:
+            return Field(f"{protocol} {field}")
     elif name == "meta" and body == {"key": "l4proto"}:
         return Field.PROTOCOL
     elif name == "numgen":

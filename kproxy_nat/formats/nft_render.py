@@ -25,11 +25,13 @@ from kproxy_nat.ruleset.nft_transactions import (
     DeleteChain,
     DeleteElement,
     DeleteSet,
+    DeleteTable,
     FlushChain,
     FlushSet,
     NftCommand,
     NftTableTransaction,
 )
+from kproxy_nat.ruleset.nft_values import INTEGER
 from kproxy_nat.ruleset.rules import Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import Element, NamedSet
 
@@ -43,6 +45,15 @@ NAMED_PRIORITIES = {
 }
 PRIORITY_HOOKS = {"dstnat": ("prerouting",), "srcnat": ("postrouting",)}
 """The hooks at which nft knows a named priority; the others are known at all."""
+
+TYPE_EXPRESSIONS = {
+    "ipv4_addr": "ip daddr",
+    "ipv6_addr": "ip6 daddr",
+    "inet_proto": "meta l4proto",
+    "inet_service": "th dport",
+    INTEGER: "numgen random mod 2",
+}
+"""Expressions that have a type, for ``typeof``."""
 
 _NAMED_DISTANCE = 10
 _NEW_LINE = ",\n\t\t\t     "
@@ -114,7 +125,7 @@ def _listed_set(named: NamedSet) -> str:
     if listed.other:
         raise NotWritableError(f"set {listed.name} has properties without a form in text: {listed.other}")
     kind = "map" if listed.value_types else "set"
-    lines = [f"\t{kind} {identifier(listed.name)} {{\n", f"\t\ttype {types_text(listed)}\n"]
+    lines = [f"\t{kind} {identifier(listed.name)} {{\n", f"\t\t{types_text(listed)}\n"]
     if listed.size:
         lines.append(f"\t\tsize {listed.size}\n")
     if listed.flags:
@@ -129,9 +140,21 @@ def _listed_set(named: NamedSet) -> str:
 
 
 def types_text(named: NamedSet) -> str:
-    """Return the types of a set or map: ``ipv4_addr . inet_service : verdict``."""
-    text = " . ".join(named.key_types)
-    return f"{text} : {' . '.join(named.value_types)}" if named.value_types else text
+    """Return what declares the types of a set.
+
+    Those with generated numbers need expressions that have the types; which ones makes no difference.
+    """
+    is_typed = INTEGER not in named.key_types
+    groups = [types for types in (named.key_types, named.value_types) if types]
+    words = (" . ".join(types if is_typed else map(_expression, types)) for types in groups)
+    return f"{'type' if is_typed else 'typeof'} {' : '.join(words)}"
+
+
+def _expression(kind: str) -> str:
+    expression = TYPE_EXPRESSIONS.get(kind)
+    if expression is None:
+        raise NotWritableError(f"no expression is known here that has the type {kind}")
+    return expression
 
 
 def _listed_elements(named: NamedSet) -> str:
@@ -220,7 +243,7 @@ def _add_chain(command: AddChain, place: str) -> str:
 def _add_set(command: AddSet, place: str) -> str:
     named = command.set
     block = _block(
-        f"type {types_text(named)}",
+        types_text(named),
         f"flags {','.join(named.flags)}" if named.flags else "",
         f"timeout {named.timeout}s" if named.timeout else "",
         f"size {named.size}" if named.size else "",
@@ -232,6 +255,7 @@ def _add_set(command: AddSet, place: str) -> str:
 
 _COMMANDS: dict[type[NftCommand], Callable[[Any, str], str]] = {
     AddTable: _add_table,
+    DeleteTable: lambda _, place: f"delete table {place}",
     AddChain: _add_chain,
     FlushChain: lambda c, place: f"flush chain {place} {identifier(c.name)}",
     DeleteChain: lambda c, place: f"delete chain {place} {identifier(c.name)}",

@@ -23,7 +23,8 @@ _DURATION = re.compile(r"(?:\d{1,9}[dhms])+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+)([dhms])", re.ASCII)
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]+(?:/\d{1,3}|-[0-9a-fA-F:.]+)?", re.ASCII)
 _DESTINATION = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9a-fA-F:.]+)\]):(?P<port>\d{1,5})", re.ASCII)
-_KEY_WORDS = ("ip", "ip6", "meta", "th", "numgen")
+_PORTS = {"th": ("sport", "dport"), "tcp": ("dport",), "udp": ("dport",), "sctp": ("dport",)}
+_KEY_WORDS = ("ip", "ip6", "meta", "numgen", *_PORTS)
 _PLAIN_VERDICTS: dict[str, type[actions.Accept | actions.Drop | actions.Return]] = {
     "accept": actions.Accept,
     "drop": actions.Drop,
@@ -39,6 +40,15 @@ def parse_rule(cursor: Cursor, family: str) -> Rule:
         NftSyntaxError: it is not as we write rules.
     """
     return _RuleParser(cursor, family).parse()
+
+
+def parse_key(cursor: Cursor, family: str) -> Key:
+    """Return the key here: fields and generated numbers, joined by dots.
+
+    Raises:
+        NftSyntaxError: it is not as we write keys.
+    """
+    return _RuleParser(cursor, family).key()
 
 
 def parse_element(cursor: Cursor, types: tuple[str, ...]) -> Element:
@@ -128,7 +138,8 @@ class _RuleParser:
     def _negation(self) -> bool:
         return self.cursor.accept("!=")
 
-    def _key(self) -> Key:
+    def key(self) -> Key:
+        """Read a key."""
         parts = [self._key_part()]
         while self.cursor.accept("."):
             parts.append(self._key_part())
@@ -142,15 +153,15 @@ class _RuleParser:
         if word == "meta":
             cursor.take("l4proto")
             return Field.PROTOCOL
-        if word == "th":
-            return Field(f"th {cursor.take('sport', 'dport')}")
+        if word in _PORTS:
+            return Field(f"{word} {cursor.take(*_PORTS[word])}")
         mode = cursor.take("random", "inc")
         cursor.take("mod")
         modulus = cursor.take_number()
         return Numgen(modulus, mode, cursor.take_number() if cursor.accept("offset") else 0)
 
     def _keyed(self) -> AnyMatch | AnyAction:
-        key = self._key()
+        key = self.key()
         if self.cursor.accept("vmap"):
             return actions.VerdictMap(key, self._map(self._verdict_entry))
         negated = self._negation()
@@ -298,7 +309,7 @@ class _RuleParser:
         if not name.startswith("@"):
             self.cursor.fail("update needs a set, such as @clients")
         self.cursor.take("{")
-        key = self._key()
+        key = self.key()
         self.cursor.take("}")
         return actions.UpdateSet(name[1:], key)
 
@@ -313,7 +324,7 @@ class _RuleParser:
             cursor.take(".")
             cursor.take("port")
         cursor.take("to")
-        key = self._key()
+        key = self.key()
         cursor.take("map")
         return actions.DnatMap(key, self._map(self._destination_entry))
 

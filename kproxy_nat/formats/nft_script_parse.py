@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.nft_render import NAMED_PRIORITIES
-from kproxy_nat.formats.nft_rule_parse import parse_duration, parse_element, parse_rule
+from kproxy_nat.formats.nft_rule_parse import parse_duration, parse_element, parse_key, parse_rule
 from kproxy_nat.formats.nft_tokens import NEW_LINE, Cursor, NftSyntaxError, Token, tokens_of
+from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.nft_transactions import (
     AddChain,
     AddElement,
@@ -20,12 +21,14 @@ from kproxy_nat.ruleset.nft_transactions import (
     DeleteChain,
     DeleteElement,
     DeleteSet,
+    DeleteTable,
     FlushChain,
     FlushSet,
     NftCommand,
     NftTableTransaction,
     evaluate_nft,
 )
+from kproxy_nat.ruleset.nft_values import key_types
 from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Table
 from kproxy_nat.ruleset.sets import NamedSet
 from kproxy_nat.ruleset.transactions import TransactionError
@@ -257,6 +260,17 @@ class _ScriptParser:
         if self.cursor.accept(":"):
             named.value_types = self._types()
 
+    def set_typeof(self, named: NamedSet) -> None:
+        """Read expressions that have the types of keys, and of values in maps."""
+        named.key_types = self._types_of_expressions()
+        if self.cursor.accept(":"):
+            named.value_types = self._types_of_expressions()
+
+    def _types_of_expressions(self) -> tuple[str, ...]:
+        is_ipv6 = self.cursor.peek() == "ip6"
+        family = IpFamily.IPV6 if is_ipv6 else IpFamily.IPV4
+        return key_types(parse_key(self.cursor, NFT_FAMILIES[family]), family)
+
     def _types(self) -> tuple[str, ...]:
         names = [self.cursor.take()]
         while self.cursor.accept("."):
@@ -297,6 +311,7 @@ class _ScriptParser:
 
 _PROPERTIES: dict[str, Callable[[_ScriptParser, NamedSet], None]] = {
     "type": _ScriptParser.set_types,
+    "typeof": _ScriptParser.set_typeof,
     "flags": _ScriptParser.set_flags,
     "timeout": _ScriptParser.set_timeout,
     "size": _ScriptParser.set_size,
@@ -306,6 +321,7 @@ _PROPERTIES: dict[str, Callable[[_ScriptParser, NamedSet], None]] = {
 
 _COMMANDS: dict[tuple[str, str], Callable[[_ScriptParser, NftTableTransaction], NftCommand]] = {
     ("add", "table"): _ScriptParser.add_table,
+    ("delete", "table"): lambda _, __: DeleteTable(),
     ("add", "chain"): _ScriptParser.add_chain,
     ("add", "rule"): _ScriptParser.add_rule,
     ("add", "set"): _ScriptParser.add_set,

@@ -1,13 +1,19 @@
-"""The layouts for iptables, by name, behind one interface."""
+"""The layouts, by name, behind one interface."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from kproxy_nat.lowering import iptables_compact, iptables_kube_proxy
+from kproxy_nat.lowering import (
+    iptables_compact,
+    iptables_kube_proxy,
+    nftables_compact,
+    nftables_kube_proxy,
+)
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.proxy.view import NodeView
+from kproxy_nat.ruleset.nft_transactions import NftTableTransaction
 from kproxy_nat.ruleset.rules import Ruleset
 from kproxy_nat.ruleset.transactions import Transaction
 
@@ -21,10 +27,22 @@ class LayoutName(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A layout with its choices; ``hairpin`` is one of the compact layout's."""
+    """A layout with its choices; ``hairpin`` is one of the compact layout for iptables."""
 
     name: LayoutName = LayoutName.KUBE_PROXY
     hairpin: Hairpin = Hairpin.BPF
+
+    def nft_transaction(self, view: NodeView) -> NftTableTransaction:
+        """Return the transaction for ``nft -f``, of the view's family."""
+        if self.name is LayoutName.COMPACT:
+            return nftables_compact.lower_to_nft_transaction(view)
+        return nftables_kube_proxy.lower_to_nft_transaction(view)
+
+    def nft_ruleset(self, view: NodeView) -> Ruleset:
+        """Return the nftables rules of a node that had none before."""
+        if self.name is LayoutName.COMPACT:
+            return nftables_compact.lower_to_nft_ruleset(view)
+        return nftables_kube_proxy.lower_to_nft_ruleset(view)
 
     def transaction(self, view: NodeView) -> Transaction:
         """Return the transaction for ``iptables-restore --noflush``, without the jumps."""

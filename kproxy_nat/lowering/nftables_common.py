@@ -34,11 +34,13 @@ class NftTransactionBuilder:
         """Add any command."""
         self.commands.append(command)
 
-    def ensure_chain(self, name: str, hook: Hook | None = None, comment: str = "") -> None:
-        """Make a chain and empty it, unless that is done already."""
-        if name not in self._chains:
-            self._chains.add(name)
-            self.commands += (AddChain(name, hook, comment), FlushChain(name))
+    def ensure_chain(self, name: str, hook: Hook | None = None, comment: str = "") -> bool:
+        """Make a chain and empty it, unless that is done already; return whether it was not."""
+        if name in self._chains:
+            return False
+        self._chains.add(name)
+        self.commands += (AddChain(name, hook, comment), FlushChain(name))
+        return True
 
     def rule(
         self,
@@ -53,11 +55,17 @@ class NftTransactionBuilder:
             matches = (*matches, Comment(comment))
         self.commands.append(AddRule(chain, Rule(matches, actions, origin)))
 
-    def element(self, name: str, key: KeyValue, verdict: Verdict | None = None, comment: str = "") -> None:
-        """Add an element to a set or map; where the key is there already, the first stays."""
-        if (name, key) not in self._elements:
-            self._elements.add((name, key))
-            self.commands.append(AddElement(name, Element(key, verdict, comment)))
+    def element(self, name: str, key: KeyValue, verdict: Verdict | None = None, comment: str = "") -> bool:
+        """Add an element to a set or map, and return whether it is new: the first with a key stays."""
+        if (name, key) in self._elements:
+            return False
+        self._elements.add((name, key))
+        self.commands.append(AddElement(name, Element(key, verdict, comment)))
+        return True
+
+    def extend(self, other: NftTransactionBuilder) -> None:
+        """Add the commands of another builder."""
+        self.commands += other.commands
 
     def build(self, family: IpFamily, table: str) -> NftTableTransaction:
         """Return the transaction."""

@@ -34,6 +34,12 @@ EXTERNAL_PREFIX = "external-"
 FIREWALL_PREFIX = "firewall-"
 ENDPOINT_PREFIX = "endpoint-"
 AFFINITY_PREFIX = "affinity-"
+BALANCE_PREFIX = "balance-"
+ENDPOINTS_PREFIX = "endpoints-"
+LOCAL_ENDPOINTS_PREFIX = "endpoints-local-"
+DRAW_PREFIX = "draw-"
+LOCAL_DRAW_PREFIX = "draw-local-"
+"""The last five are the compact layout's own."""
 
 MAX_BASE = 240
 MAX_ELEMENT_COMMENT = 128
@@ -60,12 +66,17 @@ def element_comment(text: str) -> str:
     return _shortened(text, MAX_ELEMENT_COMMENT)
 
 
+def short_hash(text: str) -> str:
+    """Return the hash by which names begin or end."""
+    return name_hashes([text])[0][:_HASH_LENGTH]
+
+
 def _service_text(port: ServicePort) -> str:
     return f"{port.name.namespace}/{port.name.service}/{port.protocol}/{port.name.port}"
 
 
 def _hashed(text: str) -> str:
-    return _shortened(f"{name_hashes([text])[0][:_HASH_LENGTH]}-{text}", MAX_BASE)
+    return _shortened(f"{short_hash(text)}-{text}", MAX_BASE)
 
 
 def _shortened(text: str, length: int) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.lowering.local_traffic import local_traffic
 from kproxy_nat.lowering.nftables_common import NftTransactionBuilder
-from kproxy_nat.net.addresses import Address
+from kproxy_nat.lowering.nftables_frontends import NftFrontends
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.actions import (
-    AnyAction,
     DestinationEntry,
     Dnat,
     DnatMap,
@@ -21,31 +20,25 @@ from kproxy_nat.ruleset.actions import (
     Goto,
     SetMark,
     UpdateSet,
-    Verdict,
     VerdictEntry,
     VerdictMap,
 )
 from kproxy_nat.ruleset.keys import Field, KeyValue, Numgen
-from kproxy_nat.ruleset.matches import AddrType, AnyMatch, Lookup, OneOf, Protocol
+from kproxy_nat.ruleset.matches import AddrType, Lookup, OneOf, Protocol
 from kproxy_nat.ruleset.nft_transactions import AddSet
 from kproxy_nat.ruleset.nft_values import key_types
-from kproxy_nat.ruleset.rules import RuleOrigin
 from kproxy_nat.ruleset.sets import NamedSet
 
 _FROM_LOCAL = AddrType("src", ("LOCAL",))
 _SOURCE = (Field.SOURCE,)
 _DROP = Drop()
-_REJECT = Goto(names.REJECT)
 
 
-class NftServiceLowering:
+class NftServiceLowering(NftFrontends):
     """The chains, elements and sets of one service port, written into a transaction."""
 
     def __init__(self, service: ServiceView, view: NodeView, out: NftTransactionBuilder) -> None:
-        self.service = service
-        self.port = service.port
-        self.view = view
-        self.out = out
+        super().__init__(service, view, out)
         base = names.service_base(self.port)
         self.cluster_chain = names.CLUSTER_PREFIX + base
         self.local_chain = names.LOCAL_PREFIX + base
@@ -59,18 +52,12 @@ class NftServiceLowering:
             self.endpoint_bases = {
                 e.text: names.endpoint_base(self.port, e) for e in service.endpoints.reachable
             }
-        origin = self.port.origin
-        text = f"{self.port.text}/{self.port.name.protocol}"
-        self.origin = RuleOrigin(text, origin.source, origin.line)
 
     def lower(self) -> None:
         """Write everything of the service port."""
         self._endpoints()
         self._policy_chains()
-        self._cluster_ip()
-        self._external_ips()
-        self._load_balancer_vips()
-        self._node_port()
+        self._frontends()
         self._external_chain_rules()
         self._firewall_chain_rules()
         if self.port.affinity_seconds:
@@ -78,24 +65,12 @@ class NftServiceLowering:
         else:
             self._balance_all()
 
-    def _rule(
-        self,
-        chain: str,
-        matches: tuple[AnyMatch, ...],
-        actions: tuple[AnyAction, ...],
-        comment: str = "",
-    ) -> None:
-        self.out.rule(chain, matches, actions, comment, self.origin)
-
     def _endpoints(self) -> None:
         """(1) Endpoints: chains for those that clients stick to, and who may talk to itself."""
-        protocol = self.port.protocol
         for endpoint in self.service.endpoints.reachable:
             if self.endpoint_bases:
                 self.out.ensure_chain(self._endpoint_chain(endpoint))
-            if endpoint.is_local:
-                address = endpoint.address
-                self.out.element(names.HAIRPIN_SET, (address, address, protocol, endpoint.port))
+            self._hairpin(endpoint)
 
     def _policy_chains(self) -> None:
         """(2) Chains for the choice among all endpoints or local ones, and for what comes from outside."""
@@ -106,61 +81,18 @@ class NftServiceLowering:
         if self.service.is_reached_from_outside:
             self.out.ensure_chain(self.external_chain)
 
-    def _refusal(self, *, external: bool) -> Verdict | None:
-        """Return the verdict for traffic without an endpoint; ``None`` where it has one."""
-        if not self.service.has_endpoints:
-            return _REJECT
-        served = self.service.has_external_endpoints if external else self.service.has_internal_endpoints
-        return None if served else _DROP
+    def _dispatch_internal(self, key: KeyValue) -> None:
+        self.out.element(names.SERVICES_MAP, key, Goto(self.internal_policy_chain))
 
-    def _service_key(self, address: Address) -> KeyValue:
-        return address, self.port.protocol, self.port.port
+    def _dispatch_external(self, key: KeyValue) -> None:
+        self.out.element(names.SERVICES_MAP, key, Goto(self.external_chain))
 
-    def _refuse(self, name: str, key: KeyValue, verdict: Verdict | None) -> None:
-        if verdict is not None:
-            self.out.element(name, key, verdict, names.element_comment(self.port.text))
+    def _dispatch_node_port(self, key: KeyValue) -> None:
+        self.out.element(names.NODE_PORTS_MAP, key, Goto(self.external_chain))
 
-    def _cluster_ip(self) -> None:
-        """(3) The cluster IP: dispatch, or refusal."""
-        key = self._service_key(self.port.cluster_ip)
-        self.out.element(names.CLUSTER_IPS_SET, (self.port.cluster_ip,))
-        if self.service.has_internal_endpoints:
-            self.out.element(names.SERVICES_MAP, key, Goto(self.internal_policy_chain))
-        self._refuse(names.NO_ENDPOINT_SERVICES_MAP, key, self._refusal(external=False))
-
-    def _external_ips(self) -> None:
-        """(4) External IPs; dispatch and refusal may both apply, for the short-circuits."""
-        for address in self.port.external_ips:
-            self._dispatch_external(address)
-            self._refuse_external(address)
-
-    def _dispatch_external(self, address: Address) -> None:
-        if self.service.has_endpoints:
-            self.out.element(names.SERVICES_MAP, self._service_key(address), Goto(self.external_chain))
-
-    def _refuse_external(self, address: Address) -> None:
-        refusal = self._refusal(external=True)
-        self._refuse(names.NO_ENDPOINT_SERVICES_MAP, self._service_key(address), refusal)
-
-    def _load_balancer_vips(self) -> None:
-        """(5) Load balancer addresses. Source ranges apply whether there are endpoints or not."""
-        if self.service.has_source_ranges:
-            self.out.ensure_chain(self.firewall_chain)
-        for vip in self.port.load_balancer_vips:
-            self._dispatch_external(vip)
-            if self.service.has_source_ranges:
-                self.out.element(names.FIREWALL_MAP, self._service_key(vip), Goto(self.firewall_chain))
-        for vip in self.port.load_balancer_vips:
-            self._refuse_external(vip)
-
-    def _node_port(self) -> None:
-        """(6) The node port; never subject to source ranges."""
-        if not self.port.node_port:
-            return
-        key: KeyValue = (self.port.protocol, self.port.node_port)
-        if self.service.has_endpoints:
-            self.out.element(names.NODE_PORTS_MAP, key, Goto(self.external_chain))
-        self._refuse(names.NO_ENDPOINT_NODE_PORTS_MAP, key, self._refusal(external=True))
+    def _ensure_firewall_chain(self) -> str:
+        self.out.ensure_chain(self.firewall_chain)
+        return self.firewall_chain
 
     def _external_chain_rules(self) -> None:
         """(7) What external traffic meets: masquerade, or the short-circuits of the policy Local."""

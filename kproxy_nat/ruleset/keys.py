@@ -15,6 +15,17 @@ class Field(enum.StrEnum):
     PROTOCOL = "meta l4proto"
     SOURCE_PORT = "th sport"
     DESTINATION_PORT = "th dport"
+    TCP_DESTINATION_PORT = "tcp dport"
+    UDP_DESTINATION_PORT = "udp dport"
+    SCTP_DESTINATION_PORT = "sctp dport"
+
+
+DESTINATION_PORTS = {
+    "tcp": Field.TCP_DESTINATION_PORT,
+    "udp": Field.UDP_DESTINATION_PORT,
+    "sctp": Field.SCTP_DESTINATION_PORT,
+}
+"""The destination port in packets of one protocol; a key with it is one of such packets only."""
 
 
 class Numgen(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -31,6 +31,10 @@ class AddTable(NftCommand, frozen=True, gc=False):
     comment: str = ""
 
 
+class DeleteTable(NftCommand, frozen=True, gc=False):
+    """``delete table``: with everything in it."""
+
+
 class AddChain(NftCommand, frozen=True, gc=False):
     """``add chain``: make the chain, unless it is there; with a hook it is a base chain, and has a policy."""
 
@@ -115,6 +119,8 @@ def evaluate_nft(parts: Iterable[NftTableTransaction], base: Iterable[Table] = (
                     tables.setdefault(key, Table(part.table, family=part.family, comment=command.comment))
                 elif key not in tables:
                     raise TransactionError(f"no table {part.family} {part.table}")
+                elif isinstance(command, DeleteTable):
+                    del tables[key]
                 else:
                     _HANDLERS[type(command)](tables[key], command)
             except TransactionError as error:

@@ -31,6 +31,8 @@ PROTOCOL_NUMBERS = {
     "udplite": 136,
 }
 ADDRESS_TYPES = {IpFamily.IPV4: "ipv4_addr", IpFamily.IPV6: "ipv6_addr"}
+INTEGER = "integer"
+"""The type of a generated number. It has no size of its own, so sets with it are declared by expressions."""
 
 
 def key_types(key: Key, family: IpFamily) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def key_types(key: Key, family: IpFamily) -> tuple[str, ...]:
 
 def _type_of(part: Field | Numgen, family: IpFamily) -> str:
     if isinstance(part, Numgen):
-        return "integer"
+        return INTEGER
     if part in (Field.SOURCE, Field.DESTINATION):
         return ADDRESS_TYPES[family]
     return "inet_proto" if part is Field.PROTOCOL else "inet_service"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from kproxy_nat.apply.tools import require_tool
 from kproxy_nat.apply.wanted import rules_for
 from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.nft_dump import join_listing, split_listing
-from kproxy_nat.lowering.layouts import Layout
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from tests.kernel.netns import requires_kernel
 from tests.oracle.compiling import random_input
 from tests.property import examples
+
+KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -44,8 +47,13 @@ def namespace() -> Iterator[Namespace]:
 
 
 def dumps(family: IpFamily) -> list[Dump]:
-    """Return rules to go through one after the other: none, those of random clusters, and none again."""
-    compiled = [rules_for(random_input(seed).nft_view(family), Layout()) for seed in SEEDS]
+    """Return rules to go through one after the other: none, those of random clusters, and none again.
+
+    The layouts take turns, such that each comes after itself and after the other.
+    """
+    layouts = itertools.cycle((KUBE_PROXY, KUBE_PROXY, COMPACT, COMPACT))
+    views = (random_input(seed).nft_view(family) for seed in SEEDS)
+    compiled = [rules_for(view, layout) for view, layout in zip(views, layouts, strict=False)]
     return [Dump(family), *compiled, Dump(family)]
 
 

@@ -53,11 +53,10 @@ class Scenario:
         names = ("nft.list",) if form == "save" else ("nft-ip.transaction", "nft-ip6.transaction")
         return "".join((self.folder / name).read_text() for name in names)
 
-    def compiled_nft(self, form: str, scratch: Path) -> str:
+    def compiled_nft(self, form: str, scratch: Path, *more: str) -> str:
         """Return our text in nftables mode for the same input."""
-        return self._compiled(
-            scratch, "--mode", "nftables", "--form", form, "--service-cidr", ",".join(SERVICE_CIDRS)
-        )
+        cidrs = ",".join(SERVICE_CIDRS)
+        return self._compiled(scratch, "--mode", "nftables", "--form", form, "--service-cidr", cidrs, *more)
 
     def _compiled(self, scratch: Path, *options: str) -> str:
         case = self.case

@@ -14,6 +14,7 @@ GALLERY = ROOT / "rules"
 RULE_FILES = {IpFamily.IPV4: "iptables.rules", IpFamily.IPV6: "ip6tables.rules"}
 COMPACT_FILES = {IpFamily.IPV4: "iptables-compact.rules", IpFamily.IPV6: "ip6tables-compact.rules"}
 NFT_FILE = "nftables.nft"
+COMPACT_NFT_FILE = "nftables-compact.nft"
 STEPS = sorted(f"tutorial/{path.parent.name}" for path in GALLERY.glob("tutorial/*/manifests.yaml"))
 TOPICS = sorted([*(path.parent.name for path in GALLERY.glob("*/manifests.yaml")), *STEPS])
 
@@ -41,3 +42,8 @@ def nft_text(topic: str) -> str:
 def compact_text(topic: str, family: IpFamily) -> str:
     """Return a rule file of a topic in the compact layout."""
     return (GALLERY / topic / COMPACT_FILES[family]).read_text()
+
+
+def compact_nft_text(topic: str) -> str:
+    """Return the nftables file of a topic in the compact layout."""
+    return (GALLERY / topic / COMPACT_NFT_FILE).read_text()

@@ -25,6 +25,7 @@ from tests.golden.gallery import (
     GALLERY,
     ROOT,
     TOPICS,
+    compact_nft_text,
     compact_text,
     load_script,
     nft_text,
@@ -69,9 +70,10 @@ def test_reading_back_gives_the_same_bytes(topic: str, family: IpFamily) -> None
 
 @by_topic
 def test_reading_back_nftables_gives_the_same_bytes(topic: str) -> None:
-    tables = parse_tables(nft_text(topic))
-    assert render_listing(tables) == nft_text(topic)
-    assert [list(faults(ruleset)) for ruleset in rulesets_of(tables)] == [[], []]
+    for text in (nft_text(topic), compact_nft_text(topic)):
+        tables = parse_tables(text)
+        assert render_listing(tables) == text
+        assert [list(faults(ruleset)) for ruleset in rulesets_of(tables)] == [[], []]
 
 
 @by_topic
@@ -82,6 +84,9 @@ def test_json_holds_the_same_rules(topic: str) -> None:
         assert render_save(ruleset) == compact_text(topic, ruleset.family)
     rulesets = parse_json(compiled(GALLERY / topic, "--form", "json", "--mode", "nftables"))
     assert render_listing(t for ruleset in rulesets for t in ruleset.tables.values()) == nft_text(topic)
+    options = ("--form", "json", "--mode", "nftables", "--layout", "compact")
+    rulesets = parse_json(compiled(GALLERY / topic, *options))
+    assert render_listing(t for r in rulesets for t in r.tables.values()) == compact_nft_text(topic)
 
 
 @by_topic
@@ -89,6 +94,14 @@ def test_the_nftables_transaction_makes_the_same_tables(topic: str) -> None:
     script = compiled(GALLERY / topic, "--form", "restore", "--mode", "nftables")
     assert render_script(parse_script(script)) == script
     assert render_listing(parse_tables(script)) == nft_text(topic)
+
+
+@by_topic
+def test_the_compact_nftables_transaction_replaces_what_is_there(topic: str) -> None:
+    options = ("--form", "restore", "--mode", "nftables", "--layout", "compact")
+    script = compiled(GALLERY / topic, *options)
+    assert render_script(parse_script(script)) == script
+    assert render_listing(parse_tables(nft_text(topic) + script)) == compact_nft_text(topic)
 
 
 @by_family

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from kproxy_nat.formats.nft_json_parse import parse_nft_json
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.nft_words import KEYWORDS, script_words
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
 from kproxy_nat.ruleset.matches import InInterface
 from kproxy_nat.ruleset.rules import Rule, Table
+from tests.conformance.command_line import compiled
 from tests.conformance.nft_text import read_listing
 from tests.conformance.scenarios import SCENARIOS, Scenario
-from tests.golden.gallery import GALLERY, TOPICS, nft_text
+from tests.golden.gallery import GALLERY, TOPICS, compact_nft_text, nft_text
 from tests.kernel.netns import KernelRefusedError, load_and_list, requires_kernel
 from tests.oracle.compiling import (
     cluster_of,
@@ -60,22 +62,40 @@ def assert_held(saved: str, script: str) -> None:
     assert render_listing(parse_nft_json(load_and_list(saved, json=True))) == known_to_json(saved)
 
 
+by_layout = pytest.mark.parametrize("layout", LayoutName)
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 def test_gallery(topic: str) -> None:
-    text = nft_text(topic)
-    assert load_and_list(text) == text
+    for text in (nft_text(topic), compact_nft_text(topic)):
+        assert load_and_list(text) == text
 
 
+@by_layout
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_recorded_scenarios(scenario: Scenario, tmp_path: Path) -> None:
-    assert_held(scenario.compiled_nft("save", tmp_path), scenario.compiled_nft("restore", tmp_path))
+def test_recorded_scenarios(scenario: Scenario, layout: LayoutName, tmp_path: Path) -> None:
+    saved, script = (
+        scenario.compiled_nft(form, tmp_path, "--layout", layout) for form in ("save", "restore")
+    )
+    assert_held(saved, script)
 
 
+@by_layout
 @pytest.mark.parametrize("family", IpFamily)
 @pytest.mark.parametrize("seed", range(RANDOM_CLUSTERS))
-def test_random_clusters(seed: int, family: IpFamily) -> None:
+def test_random_clusters(seed: int, family: IpFamily, layout: LayoutName) -> None:
     view = random_input(seed).nft_view(family)
-    assert_held(nft_listing_text(view), nft_script_text(view))
+    chosen = Layout(layout)
+    tables = chosen.nft_ruleset(view).tables.values()
+    assert_held(render_listing(tables), render_script([chosen.nft_transaction(view)]))
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_one_layout_takes_the_place_of_the_other(topic: str) -> None:
+    """What the kube-proxy layout leaves behind is gone; the order of listing is as after a fresh start."""
+    options = ("--form", "restore", "--mode", "nftables", "--layout", "compact")
+    script = compiled(GALLERY / topic, *options)
+    assert without_braces_of_one(load_and_list(nft_text(topic), script)) == compact_nft_text(topic)
 
 
 def test_identity_file() -> None:

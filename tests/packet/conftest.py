@@ -16,7 +16,7 @@ from kproxy_nat.lab.topology import Host
 from kproxy_nat.lab.traffic import DEFAULT_TIMEOUT, Reply, Target, ask, ask_all, ask_many
 from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
-from tests.packet.loading import KINDS, NFTABLES, delete_rules, load_rules, tables
+from tests.packet.loading import KINDS, NFT_LAYOUTS, delete_rules, load_rules, tables
 from tests.packet.world import LISTENERS, NODE, TOPOLOGY
 
 _RULE = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
@@ -56,7 +56,7 @@ class Cluster:
     @property
     def has_counters(self) -> bool:
         """Whether the rules count packets."""
-        return self.kind != NFTABLES
+        return self.kind not in NFT_LAYOUTS
 
     def packets(self, family: IpFamily, chain: str, pattern: str) -> dict[str, int]:
         """Return the packet counters of a table's rules; both are matched against chain and rule."""

@@ -21,7 +21,7 @@ from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import wanted_for
 from kproxy_nat.cli.planning import plan_for
 from kproxy_nat.lab.links import write_settings
-from kproxy_nat.lowering.layouts import Layout
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
@@ -31,12 +31,13 @@ from tests.oracle.compiling import load, options_of
 from tests.packet.world import NODE
 
 COMMANDS = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}
-NFTABLES = "nftables"
-KINDS = (*VARIANTS, NFTABLES)
-"""Of rules: of either variant of iptables, or of nftables."""
+NFTABLES, NFTABLES_COMPACT = "nftables", "nftables-compact"
+NFT_LAYOUTS = {NFTABLES: Layout(), NFTABLES_COMPACT: Layout(LayoutName.COMPACT)}
+KINDS = (*VARIANTS, *NFT_LAYOUTS)
+"""Of rules: of either variant of iptables, or of nftables in one of its layouts."""
 
 IPTABLES_ONLY = pytest.mark.parametrize("cluster", VARIANTS, indirect=True)
-NFTABLES_ONLY = pytest.mark.parametrize("cluster", [NFTABLES], indirect=True)
+NFTABLES_ONLY = pytest.mark.parametrize("cluster", list(NFT_LAYOUTS), indirect=True)
 
 CHAINS = {
     "masquerading": (("nat KUBE-POSTROUTING",), ("masquerading",)),
@@ -71,21 +72,24 @@ def load_rules(
     manifests: str,
     kind: str,
     state: Path,
-    layout: Layout = Layout(),  # noqa: B008 # it never changes
+    layout: Layout | None = None,
     variant: Variant = Variant.NFT,
 ) -> None:
     """Make the rules of the namespace, both families, those of ``node1`` in these manifests.
+
+    The layout is that of the kind, and for iptables kube-proxy's, if none is given.
 
     What was applied before is changed into it. Foreign rules that a test has put there go first. ``variant``
     is that of the rules of iptables that rules of nftables take the place of.
     """
     cluster = load(manifests)
-    mode = ProxyMode.NFTABLES if kind == NFTABLES else ProxyMode.IPTABLES
+    mode = ProxyMode.NFTABLES if kind in NFT_LAYOUTS else ProxyMode.IPTABLES
     options = options_of(cluster, local_addresses=NODE.addresses, mode=mode)
     node.run(write_settings, {"ipv4/conf/all/route_localnet": "0"})
     views = [build_view(cluster, options, family) for family in IpFamily]
+    layout = layout or NFT_LAYOUTS.get(kind) or Layout()
     wanted = wanted_for(cluster, options, views, layout, list(Backend), forwarding=False, inputs=(), given={})
-    variant = variant if kind == NFTABLES else Variant(kind)
+    variant = variant if kind in NFT_LAYOUTS else Variant(kind)
     tools = find_tools(node, variant)
     folder = namespace_folder(state, node.folder)
     with locked(folder, node.label, LOCK_WAIT, lambda _: None) as lock:
@@ -102,10 +106,10 @@ def load_rules(
 def delete_rules(node: Namespace, kind: str, family: IpFamily, purpose: str) -> None:
     """Delete the rules that are there for one thing; see :data:`CHAINS`."""
     iptables, nftables = CHAINS[purpose]
-    if kind == NFTABLES:
+    if kind in NFT_LAYOUTS:
         for chain in nftables:
             run(node, "nft", "flush", "chain", NFT_FAMILIES[family], "kube-proxy", chain)
-    for place in iptables if kind != NFTABLES else ():
+    for place in iptables if kind not in NFT_LAYOUTS else ():
         table, chain = place.split()
         tables(node, kind, family, "restore", "--noflush", stdin=f"*{table}\n-F {chain}\nCOMMIT\n")
 

@@ -23,7 +23,14 @@ from tests.packet.world import CLIENT, ENDPOINTS, VISITOR
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
 KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
-ROUND = [(NFTABLES, KUBE_PROXY), ("iptables", COMPACT), (NFTABLES, KUBE_PROXY), ("iptables", KUBE_PROXY)]
+ROUND = [
+    (NFTABLES, KUBE_PROXY),
+    (NFTABLES, COMPACT),
+    ("iptables", COMPACT),
+    (NFTABLES, COMPACT),
+    (NFTABLES, KUBE_PROXY),
+    ("iptables", KUBE_PROXY),
+]
 """Modes and layouts, each in place of the one before."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import DestinationEntry, NftAction, Verdict, VerdictEntry
-from kproxy_nat.ruleset.keys import Field, Key, KeyPart, KeyValue, Numgen, Value
+from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyPart, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK, AnyMatch
 from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, key_types
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Hook, Rule, Table
@@ -146,8 +146,12 @@ def entries(key: Key, family: IpFamily) -> Strategy[NftAction]:
 @st.composite
 def destination_maps(draw: st.DrawFn, family: IpFamily) -> NftAction:
     """Return translations through maps, named and anonymous."""
-    if draw(st.booleans()):
+    which = draw(st.sampled_from(("named", "slots", "anonymous")))
+    if which == "named":
         return actions.DnatMap(SERVICE_KEY, set_name(SERVICE_KEY, "destinations"))
+    if which == "slots":
+        port = draw(st.sampled_from(list(DESTINATION_PORTS.values())))
+        return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), "slots")
     numgen = draw(NUMGENS)
     slots = draw(st.lists(st.tuples(addresses(family), PORTS), min_size=1, max_size=numgen.modulus))
     found = tuple(DestinationEntry((numgen.offset + n,), *slot) for n, slot in enumerate(slots))
@@ -237,6 +241,12 @@ def named_sets(draw: st.DrawFn, family: IpFamily) -> dict[str, NamedSet]:
     slots = draw(st.lists(key_values(SERVICE_KEY, family), max_size=4, unique=True))
     destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
     found.append(NamedSet(set_name(SERVICE_KEY, "destinations"), types, values_of, elements=destinations))
+    drawn: Key = (Field.DESTINATION, Field.DESTINATION_PORT, Numgen(300))
+    slots = draw(st.lists(key_values(drawn, family), max_size=4, unique=True))
+    destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
+    found.append(
+        NamedSet("slots", key_types(drawn, family), values_of, draw(comments), elements=destinations)
+    )
     return {named.name: named for named in found}
 
 

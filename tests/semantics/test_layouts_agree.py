@@ -16,6 +16,7 @@ from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView, build_view
 from tests.conformance.scenarios import SCENARIOS, Scenario, configuration
 from tests.golden.gallery import GALLERY, TOPICS
@@ -45,20 +46,27 @@ def assert_agree(view: NodeView, seed: int, layout: Layout = COMPACT) -> int:
 
 def assert_same_behaviour(view: NodeView, kube_proxy_text: str, compact_text: str, seed: int) -> int:
     rng = random.Random(seed)
-    extra = [ip for s in view.services for ip in s.port.external_ips][: seed % 3]
-    local = local_addresses(view, extra)
+    local = node_addresses(view, seed)
     version = 4 if view.family is IpFamily.IPV4 else 6
     kube_proxy = Rules(kube_proxy_text, local, version)
     compact = Rules(compact_text, local, version)
     asked = 0
-    for packet, seen in drawn(view, local, rng):
+    for packet, seen in drawn(view, local, rng, service_lists(view)):
         expected, found = kube_proxy.outcomes(packet, seen), compact.outcomes(packet, seen)
         assert_same(expected, found, packet)
         asked += 1
     return asked
 
 
-def drawn(view: NodeView, local: frozenset[int], rng: random.Random) -> Iterator[tuple[Packet, Seen]]:
+def node_addresses(view: NodeView, seed: int) -> frozenset[int]:
+    """Return the addresses of the node, to which some external IPs may belong."""
+    extra = [ip for s in view.services for ip in s.port.external_ips][: seed % 3]
+    return local_addresses(view, extra)
+
+
+def drawn(
+    view: NodeView, local: frozenset[int], rng: random.Random, lists: list[str]
+) -> Iterator[tuple[Packet, Seen]]:
     """Yield packets to all service ports, some in other states, some from clients seen before."""
     services = rng.sample(view.services, len(view.services))
     share = max(PACKETS // max(len(services), 1), 12)
@@ -70,7 +78,7 @@ def drawn(view: NodeView, local: frozenset[int], rng: random.Random) -> Iterator
             if rng.random() < 0.1:
                 yield rng.choice(list(other_packets(packet, bit))), frozenset()
         if service.port.affinity_seconds:
-            yield from _from_known_clients(service_lists(view), found, rng)
+            yield from _from_known_clients(lists, found, rng)
 
 
 def service_lists(view: NodeView) -> list[str]:
@@ -97,10 +105,10 @@ def assert_same(expected: dict[Outcome, Fraction], found: dict[Outcome, Fraction
         assert abs(found[outcome] - probability) <= len(expected) * GRID, packet
 
 
-def gallery_view(topic: str, family: IpFamily) -> NodeView:
+def gallery_view(topic: str, family: IpFamily, mode: ProxyMode = ProxyMode.IPTABLES) -> NodeView:
     cluster = load((GALLERY / topic / "manifests.yaml").read_text())
     name = cluster.nodes[0].value.metadata.name if cluster.nodes else ""
-    return build_view(cluster, options_of(cluster, node_name=name), family)
+    return build_view(cluster, options_of(cluster, node_name=name, mode=mode), family)
 
 
 @pytest.mark.parametrize("family", IpFamily)

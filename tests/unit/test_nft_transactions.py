@@ -139,3 +139,10 @@ def test_faults_of_structure_are_found(script: str, fault: str) -> None:
     assert list(faults(Ruleset(IpFamily.IPV4, {"t": table}))) == [fault]
     (sound,) = parse_tables(BASE)
     assert list(faults(Ruleset(IpFamily.IPV4, {"t": sound}))) == []
+
+
+def test_a_table_that_is_deleted_takes_everything_along() -> None:
+    assert "chain other" in (listing := after("delete table ip t\nadd table ip t\nadd chain ip t other\n"))
+    assert "set s" not in listing
+    with pytest.raises(InvalidInputError):
+        after("delete table ip t\nadd chain ip t other\n")
