@@ -26,7 +26,7 @@ from kproxy_nat.net.addresses import Address, IpFamily, parse_address, parse_cid
 from tests.conformance.command_line import run
 from tests.golden.gallery import GALLERY
 from tests.kernel.netns import requires_kernel
-from tests.packet.loading import KINDS, NFTABLES
+from tests.packet.loading import KINDS, NFT_LAYOUTS, NFTABLES
 from tests.packet.processes import wait_for_port
 
 requires_nginx = pytest.mark.skipif(
@@ -198,7 +198,8 @@ def kind(
 
 def apply(tutorial: Tutorial, source: Path, kind: str, family: IpFamily) -> None:
     """Apply manifests to node-1, as a learner would."""
-    own = ["--mode", NFTABLES] if kind == NFTABLES else ["--iptables", kind]
+    nft = NFT_LAYOUTS.get(kind)
+    own = ["--mode", NFTABLES, "--layout", nft.name] if nft else ["--iptables", kind]
     cidr = ["--service-cidr", SERVICE_CIDRS[family]]
     status, out, err = run("apply", source, *own, *cidr, *tutorial.options())
     assert status == 0, err
