@@ -15,7 +15,7 @@ from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import DestinationEntry, NftAction, Verdict, VerdictEntry
 from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyPart, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK, AnyMatch
-from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, key_types
+from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, INTEGER, key_types
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet
 from tests.property.strategies_rules import MARKS, Strategy, addresses, networks, words_in_order
@@ -39,6 +39,11 @@ KEYS: tuple[Key, ...] = (
     (Field.PROTOCOL, Field.DESTINATION_PORT),
     (Field.SOURCE, Field.DESTINATION, Field.PROTOCOL, Field.DESTINATION_PORT),
 )
+
+
+def slots_key(protocol: str) -> Key:
+    """Return the key of a map of slots."""
+    return Field.DESTINATION, DESTINATION_PORTS[protocol], Numgen(300)
 
 
 def set_name(key: Key, kind: str) -> str:
@@ -92,8 +97,11 @@ def interface(kind: Callable[[str, bool], AnyMatch]) -> Strategy[AnyMatch]:
 
 
 def masked_marks() -> Strategy[AnyMatch]:
-    """Return matches of the mark."""
-    return st.builds(matches.Mark, MARKS, st.integers(1, FULL_MARK), st.booleans()).map(
+    """Return matches of the mark, but not under the first bits alone: nft may list these as a prefix."""
+    masks = st.integers(1, FULL_MARK).filter(
+        lambda mask: mask == FULL_MARK or (FULL_MARK - mask) & (FULL_MARK - mask + 1)
+    )
+    return st.builds(matches.Mark, MARKS, masks, st.booleans()).map(
         lambda m: matches.Mark(m.value & m.mask, m.mask, m.negated)
     )
 
@@ -146,12 +154,14 @@ def entries(key: Key, family: IpFamily) -> Strategy[NftAction]:
 @st.composite
 def destination_maps(draw: st.DrawFn, family: IpFamily) -> NftAction:
     """Return translations through maps, named and anonymous."""
-    which = draw(st.sampled_from(("named", "slots", "anonymous")))
+    which = draw(st.sampled_from(("named", "slots", "one port", "anonymous")))
     if which == "named":
         return actions.DnatMap(SERVICE_KEY, set_name(SERVICE_KEY, "destinations"))
+    if which == "one port":
+        return actions.DnatMap((draw(NUMGENS),), "addresses", draw(PORTS))
     if which == "slots":
-        port = draw(st.sampled_from(list(DESTINATION_PORTS.values())))
-        return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), "slots")
+        protocol, port = draw(st.sampled_from(list(DESTINATION_PORTS.items())))
+        return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), f"slots-{protocol}")
     numgen = draw(NUMGENS)
     slots = draw(st.lists(st.tuples(addresses(family), PORTS), min_size=1, max_size=numgen.modulus))
     found = tuple(DestinationEntry((numgen.offset + n,), *slot) for n, slot in enumerate(slots))
@@ -241,12 +251,15 @@ def named_sets(draw: st.DrawFn, family: IpFamily) -> dict[str, NamedSet]:
     slots = draw(st.lists(key_values(SERVICE_KEY, family), max_size=4, unique=True))
     destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
     found.append(NamedSet(set_name(SERVICE_KEY, "destinations"), types, values_of, elements=destinations))
-    drawn: Key = (Field.DESTINATION, Field.DESTINATION_PORT, Numgen(300))
-    slots = draw(st.lists(key_values(drawn, family), max_size=4, unique=True))
-    destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
-    found.append(
-        NamedSet("slots", key_types(drawn, family), values_of, draw(comments), elements=destinations)
-    )
+    for protocol in DESTINATION_PORTS:
+        types = key_types(slots_key(protocol), family)
+        slots = draw(st.lists(key_values(slots_key(protocol), family), max_size=4, unique=True))
+        destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
+        named = NamedSet(f"slots-{protocol}", types, values_of, elements=destinations, transport=protocol)
+        found.append(named)
+    numbers = draw(st.lists(st.integers(0, 300), max_size=4, unique=True))
+    numbered: dict[KeyValue, Element] = {(n,): Element((n,), (draw(addresses(family)),)) for n in numbers}
+    found.append(NamedSet("addresses", (INTEGER,), values_of[:1], size=512, elements=numbered))
     return {named.name: named for named in found}
 
 
@@ -259,9 +272,14 @@ def hooks(kinds: Sequence[str]) -> Strategy[Hook]:
 @st.composite
 def tables(draw: st.DrawFn, family: IpFamily) -> Table:
     """Return a table that the kernel takes: only chains without rules of their own are base chains."""
-    # nft's JSON tells a set that rules add to only by these rules.
+    # nft's JSON tells a set that rules add to only by these rules, and the protocol of a map likewise.
     leaf = [Rule((), (NOTE_CLIENT,)), Rule((), (actions.Drop(),))]
     chains = {LEAF: Chain(LEAF, leaf, comment=draw(st.just("") | COMMENTS))}
+    translating = [
+        Rule((), (actions.DnatMap(slots_key(protocol), f"slots-{protocol}"),))
+        for protocol in DESTINATION_PORTS
+    ]
+    chains["translating"] = Chain("translating", translating)
     for number in range(draw(st.integers(1, 3))):
         name = f"chain-{number}"
         chains[name] = Chain(name, draw(st.lists(nft_rules(family), max_size=6)))
