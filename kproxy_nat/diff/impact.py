@@ -40,17 +40,19 @@ class LostAffinity(msgspec.Struct, frozen=True):
 
 
 class Writes(msgspec.Struct, frozen=True):
-    """What is handed to the kernel: every chain that differs as a whole."""
+    """What is handed to the kernel: every chain that differs as a whole, elements of sets one by one."""
 
     rules: int = 0
     bytes: int = 0
     deleted_chains: int = 0
+    elements: int = 0
 
     def __add__(self, other: Writes) -> Writes:
         return Writes(
             self.rules + other.rules,
             self.bytes + other.bytes,
             self.deleted_chains + other.deleted_chains,
+            self.elements + other.elements,
         )
 
 

@@ -44,10 +44,14 @@ class FamilyReview:
     def without_effect(self) -> int:
         """How many edits of our rules change no Service: of their order, names and comments."""
         if not self.services and not self.settings:
-            return sum(len(chain.rules) or 1 for chain in self.rules.chains) - self.foreign
+            sets = sum(len(edit.elements) or 1 for edit in self.rules.sets)
+            chains = sum(len(chain.rules) or 1 for chain in self.rules.chains)
+            return chains + sets + len(self.rules.tables) - self.foreign
         renamed = any(change.old_key for change in self.services)
         return sum(
-            (edit.kind is EditKind.MOVE and edit.harmless) or (edit.cause is Cause.COMMENT and not renamed)
+            (edit.kind is EditKind.MOVE and edit.harmless)
+            or edit.cause is Cause.ENDPOINT_ORDER
+            or (edit.cause is Cause.COMMENT and not renamed)
             for edit in self.rules.rules()
         )
 
@@ -73,7 +77,7 @@ class Review:
         """Whether the sides differ at the level of the comparison."""
         if self.level is Level.SERVICE:
             return any(f.services or f.settings for f in self.families)
-        return any(f.rules.chains for f in self.families)
+        return any(f.rules for f in self.families)
 
     @property
     def services(self) -> Iterator[ServiceChange]:

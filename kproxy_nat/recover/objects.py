@@ -153,14 +153,15 @@ def _by_number(port: RecoveredPort) -> dict[int, list[Manifest]]:
     """Return the endpoints of a port by their port number."""
     found: dict[int, list[Manifest]] = defaultdict(list)
     narrowed = _is_narrowed(port)
-    tells_nodes = model.LOCAL in (port.internal_policy, port.external_policy)
+    by_policy = model.LOCAL in (port.internal_policy, port.external_policy)
     for endpoint in port.endpoints:
         if not endpoint:
             continue
         address, _, number = endpoint.rpartition(":")
         entry: Manifest = {"addresses": [address.strip("[]")], "conditions": {"ready": True}}
-        if tells_nodes:
-            entry["nodeName"] = NODE_NAME if endpoint in port.local else OTHER_NODE
+        if by_policy or port.mode == model.NFTABLES:
+            here = port.local if by_policy else port.on_node
+            entry["nodeName"] = NODE_NAME if endpoint in here else OTHER_NODE
         if narrowed:
             zone = ZONE if endpoint in port.cluster else OTHER_ZONE
             entry["hints"] = {"forZones": [{"name": zone}]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kproxy_nat.formats.iptables_render import render_rule
 from kproxy_nat.lowering import chain_names as names
+from kproxy_nat.recover import model
 from kproxy_nat.recover.balancing import jump_target
-from kproxy_nat.recover.model import NodeSettings
+from kproxy_nat.recover.model import KUBE_PROXY, NodeSettings
 from kproxy_nat.recover.sources import RuleSource
 from kproxy_nat.ruleset.actions import Drop, Masquerade, SetMark
 from kproxy_nat.ruleset.matches import Comment, CtState
@@ -25,6 +26,8 @@ def read_settings(source: RuleSource) -> NodeSettings:
         a for r in source.rules("nat", names.POSTROUTING) for a in r.actions if isinstance(a, Masquerade)
     ]
     return NodeSettings(
+        mode=model.IPTABLES if marks else "",
+        layout=KUBE_PROXY if marks else "",
         masquerade_mark=marks[0] if marks else 0,
         node_ports_on=tuple(
             _condition(rule, source)
