@@ -137,6 +137,8 @@ def _left_out(families: Iterable[Ports]) -> list[Problem]:
     for ports in families:
         for key, port in ports.items():
             told = [f"a rule is none of a Service: {rule}" for rule in port.rest]
+            if key.service.endswith(model.CUT):
+                told.append("the rules hold its name cut off: write the whole one in the manifest")
             for shares in (port.cluster, port.local):
                 if len(set(shares.values())) > 1 or "" in shares:
                     told.append("its endpoints have different shares, which no Service can ask for")

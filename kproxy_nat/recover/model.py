@@ -19,6 +19,9 @@ LOCAL = "Local"
 REJECT = "REJECT"
 DROP = "DROP"
 
+CUT = "..."
+"""The end of a name in the comment of an element of nftables that has no room for all of it."""
+
 Shares = dict[str, Fraction]
 """Endpoints as ``address:port``, in the order of the rules, each with its part of new connections."""
 

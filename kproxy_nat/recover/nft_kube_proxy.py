@@ -14,9 +14,9 @@ from kproxy_nat.formats.nft_shown import shown_rule
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.recover import model
 from kproxy_nat.recover.conditions import condition_text, source_networks
-from kproxy_nat.recover.model import PortKey, RecoveredPort
+from kproxy_nat.recover.model import CUT, PortKey, RecoveredPort
 from kproxy_nat.recover.nft_balancing import Balancing, read_balancing
-from kproxy_nat.recover.nft_sources import CUT, DISPATCH_MAPS, NftSource, key_of_element
+from kproxy_nat.recover.nft_sources import DISPATCH_MAPS, NftSource, key_of_element
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
 from kproxy_nat.ruleset.keys import Field
 from kproxy_nat.ruleset.matches import AddrType, Comment, InInterface, Lookup, OneOf, Source

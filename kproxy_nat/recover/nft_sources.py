@@ -10,7 +10,7 @@ from typing import Protocol
 from kproxy_nat.formats.nft_rule_files import NftRules
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.recover.model import PortKey
+from kproxy_nat.recover.model import CUT, PortKey
 from kproxy_nat.ruleset.actions import Goto
 from kproxy_nat.ruleset.keys import KeyValue
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
@@ -29,7 +29,6 @@ _CHAIN = re.compile(
     r"(?:service|local|external|firewall|endpoint)-[A-Z2-7]{8}-([^/]+/[^/]+)/([a-z]+)/([^_]*)(?:__.*)?"
 )
 _LINE_OWNER = re.compile(rf' goto ({_CHAIN.pattern})$| comment "([^"]+)"')
-CUT = "..."
 
 
 class NftSource(Protocol):

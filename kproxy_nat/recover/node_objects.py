@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains, is_loopback, parse_address
+from kproxy_nat.proxy.options import LOOPBACK
 from kproxy_nat.recover import model
 from kproxy_nat.recover.model import NodeSettings, RecoveredPort
 from kproxy_nat.recover.objects import NODE_NAME, UNSEEN, ZONE, Manifest, Ports
@@ -108,9 +109,11 @@ def _node_ip(family: IpFamily, ports: Iterable[RecoveredPort], serving: Sequence
     guarded = [
         port
         for port in ports
-        if port.source_ranges and model.LOAD_BALANCER_IP in port.addresses.values() and port.endpoints
+        if port.source_ranges
+        and model.LOAD_BALANCER_IP in port.addresses.values()
+        and port.shows_source_ranges
     ]
-    if not serving and not any(port.admits_node for port in guarded):
+    if not serving and all(_is_admitted(port, LOOPBACK[family]) == port.admits_node for port in guarded):
         return []
     candidates = [*serving, Address(UNSEEN[family]), *_range_addresses(guarded)]
     fitting = (a for a in candidates if all(_is_admitted(port, a) == port.admits_node for port in guarded))

@@ -30,8 +30,8 @@ def service_objects(families: Sequence[Ports]) -> list[Manifest]:
     by_service: dict[tuple[str, str], list[RecoveredPort]] = defaultdict(list)
     for ports in families:
         for port in ports.values():
-            namespace, _, name = port.key.namespace_and_name.partition("/")
-            by_service[namespace, name].append(port)
+            namespace, _, name = port.key.namespace_and_name.removesuffix(model.CUT).partition("/")
+            by_service[namespace, name.rstrip("-")].append(port)
     made: list[Manifest] = []
     for (namespace, name), found in sorted(by_service.items()):
         made.append(_service(namespace, name, found))
@@ -86,7 +86,7 @@ def _port_list(ports: Iterable[RecoveredPort]) -> list[Manifest]:
     listed: dict[PortKey, Manifest] = {}
     for port in ports:
         entry = listed.setdefault(port.key, {})
-        name = port.key.service.partition(":")[2]
+        name = port.key.service.removesuffix(model.CUT).partition(":")[2]
         entry |= {"name": name} if name else {}
         entry |= {"port": port.port, "protocol": port.key.protocol}
         entry |= {"nodePort": port.node_port} if port.node_port else {}
@@ -145,7 +145,7 @@ def _slices(namespace: str, service: str, ports: Sequence[RecoveredPort]) -> Ite
 
 
 def _slice_port(key: PortKey, number: int) -> Manifest:
-    name = key.service.partition(":")[2]
+    name = key.service.removesuffix(model.CUT).partition(":")[2]
     return {"name": name, "port": number, "protocol": key.protocol}
 
 
