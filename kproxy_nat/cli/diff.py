@@ -174,7 +174,7 @@ def _level(wanted: str | None, old: Side, new: Side) -> Level:
     if without:
         side = without[0]
         is_nft = bool(side.tables.listed) and not side.rules
-        held = "table kube-proxy of nftables" if is_nft else "chain KUBE-SERVICES"
+        held = "table kube-proxy of nftables" if is_nft else "chain KUBE-SERVICES or KPN-SERVICES"
         message = f"{side.name} has no rules of Services: {held} is not there"
         hint = "--level structural compares any rules"
         if _lists_iptables(side):

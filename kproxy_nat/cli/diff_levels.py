@@ -13,7 +13,7 @@ from kproxy_nat.diff.services import diff_services
 from kproxy_nat.diff.settings import diff_settings
 from kproxy_nat.diff.structural import diff_rulesets, in_scope
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.recover.balancing import jump_target
+from kproxy_nat.recover.iptables_layouts import jump_target
 
 
 def compare(

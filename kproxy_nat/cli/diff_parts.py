@@ -25,7 +25,7 @@ from kproxy_nat.recover.affected import affected_services
 from kproxy_nat.recover.nft_affected import affected_nft_services
 from kproxy_nat.recover.nft_sources import NftTableSource
 from kproxy_nat.recover.reading import Recovered, both, layouts_of, recover, recover_nft
-from kproxy_nat.recover.sources import DISPATCH_CHAINS, DumpSource, RulesetSource
+from kproxy_nat.recover.sources import DumpSource, RulesetSource, is_dispatch
 from kproxy_nat.ruleset.rules import Rule, Ruleset
 
 
@@ -78,7 +78,7 @@ class _IptablesViews:
 
     def same_rules(self, table: str, chain: str) -> list[Rule]:
         """See :class:`Parts`: what stands in a dispatch chain, which is written as a whole."""
-        if chain not in DISPATCH_CHAINS.get(table, ()):
+        if not is_dispatch(table, chain):
             return []
         return [rule for rule in self._same_dispatch.tables[table].chains[chain].rules if rule.origin]
 

@@ -49,6 +49,8 @@ def _masquerade(old: NodeSettings, new: NodeSettings) -> Iterator[Fact]:
 
 
 def _node_ports(old: NodeSettings, new: NodeSettings) -> Iterator[Fact]:
+    if old.node_ports_on is None or new.node_ports_on is None:
+        return
     if sorted(old.node_ports_on) != sorted(new.node_ports_on):
         before, after = addresses_words(old.node_ports_on), addresses_words(new.node_ports_on)
         text = f"node ports are open on {after}, no longer on {before}"
@@ -60,6 +62,7 @@ def _switches(old: NodeSettings, new: NodeSettings) -> Iterator[Fact]:
         (old.guards_localhost, new.guards_localhost, "neighbours are kept from loopback addresses"),
         (old.drops_invalid, new.drops_invalid, "packets that conntrack calls INVALID are dropped"),
         (old.random_fully, new.random_fully, "masquerading draws ports at random"),
+        (old.masquerades_hairpin, new.masquerades_hairpin, "what an endpoint sends to itself is masqueraded"),
     )
     for was, is_now, text in switches:
         if was != is_now:

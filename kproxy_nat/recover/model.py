@@ -123,7 +123,8 @@ class NodeSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         masquerade_mark: the packet mark for traffic to be masqueraded, 0 if there is no such rule.
-        node_ports_on: the conditions on addresses that serve node ports.
+        node_ports_on: the conditions on addresses that serve node ports; ``None`` where the rules do not show
+            them, as those of the compact layout without node ports.
         guards_localhost: whether neighbours are kept from loopback addresses.
         drops_invalid: whether packets that conntrack calls INVALID are dropped.
         random_fully: whether masquerading draws ports at random.
@@ -131,15 +132,18 @@ class NodeSettings(msgspec.Struct, frozen=True):
         layout: how the rules are arranged.
         cluster_ip_masquerade: in nftables mode, which traffic to all cluster IPs is masqueraded, as
             :attr:`RecoveredPort.masquerade`.
+        masquerades_hairpin: whether what an endpoint sends to itself is masqueraded, as far as that is one
+            rule for all of them.
         service_cidrs: networks in which traffic to addresses of no Service is dropped.
     """
 
     masquerade_mark: int = 0
-    node_ports_on: tuple[str, ...] = ()
+    node_ports_on: tuple[str, ...] | None = ()
     guards_localhost: bool = False
     drops_invalid: bool = False
     random_fully: bool = False
     mode: str = ""
     layout: str = ""
     cluster_ip_masquerade: str = ""
+    masquerades_hairpin: bool = False
     service_cidrs: tuple[str, ...] = ()

@@ -33,6 +33,11 @@ def read_nft_settings(source: NftSource) -> NodeSettings:
         mode=model.NFTABLES if masquerades else "",
         layout=KUBE_PROXY if masquerades else "",
         cluster_ip_masquerade=cluster_ip_masquerade(source),
+        masquerades_hairpin=any(
+            isinstance(match, Lookup) and match.name == names.HAIRPIN_SET
+            for rule in source.rules(names.MASQUERADING)
+            for match in rule.matches
+        ),
         service_cidrs=tuple(_service_cidrs(source)),
     )
 

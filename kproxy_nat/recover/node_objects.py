@@ -92,6 +92,8 @@ def _detection(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manif
 
 
 def _node_port_addresses(family: IpFamily, settings: NodeSettings) -> list[str]:
+    if settings.node_ports_on is None:
+        return []
     if any(_EVERY_LOCAL_ADDRESS in condition for condition in settings.node_ports_on):
         # In iptables mode this is the default.
         return [_EVERYWHERE[family]] if settings.mode == model.NFTABLES else []
@@ -100,7 +102,7 @@ def _node_port_addresses(family: IpFamily, settings: NodeSettings) -> list[str]:
 
 
 def _node_port_hosts(settings: NodeSettings) -> list[Address]:
-    found = (_HOST.fullmatch(condition) for condition in settings.node_ports_on)
+    found = (_HOST.fullmatch(condition) for condition in settings.node_ports_on or ())
     return [parse_address(host[1]) for host in found if host]
 
 

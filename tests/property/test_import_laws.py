@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.formats.nft_render import render_listing
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.options import ProxyMode
@@ -21,11 +24,16 @@ from tests.conformance.command_line import compiled, run
 from tests.conformance.nft_text import read_listing
 from tests.conformance.rule_text import chain_differences, comparable, read_chains
 from tests.conformance.scenarios import SCENARIOS, Scenario
-from tests.golden.gallery import GALLERY, NFT_FILE, RULE_FILES, TOPICS
-from tests.oracle.compiling import load, nft_listing_text, options_of, random_input, save_text, yaml_text
-from tests.property.nft_sides import KUBE_PROXY, is_nft, read_back
+from tests.golden.gallery import GALLERY, NFT_FILE, RULE_FILES, TOPICS, compact_text
+from tests.oracle.compiling import load, options_of, random_input, yaml_text
+from tests.property.nft_sides import COMPACT, KUBE_PROXY, is_nft, lowered, read_back
 
 SEEDS = range(3000, 3024)
+ARRANGEMENTS = [
+    pytest.param(ProxyMode.IPTABLES, KUBE_PROXY, id="iptables"),
+    pytest.param(ProxyMode.IPTABLES, COMPACT, id="iptables-compact"),
+    pytest.param(ProxyMode.NFTABLES, KUBE_PROXY, id="nftables"),
+]
 LARGE = "large-cluster"
 """Whether the rules of endpoints have comments follows from endpoints that are not ready, too."""
 
@@ -87,18 +95,30 @@ def compiled_again(rules: Path, tmp_path: Path) -> str:
     return compiled(manifests, *(("--service-cidr", found[1]) if found else ()))
 
 
-@pytest.mark.parametrize("mode", ProxyMode)
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != LARGE])
+def test_the_gallery_compiles_to_itself_in_the_compact_layout(topic: str, tmp_path: Path) -> None:
+    texts = {family: compact_text(topic, family) for family in IpFamily}
+    files = {family: tmp_path / name for family, name in RULE_FILES.items()}
+    for family, path in files.items():
+        path.write_text(texts[family])
+    manifests = imported(tmp_path, *files.values())
+    for family in IpFamily:
+        again = compiled(manifests, "--layout", "compact", "--family", family.lower())
+        assert again == texts[family]
+
+
+@pytest.mark.parametrize(("mode", "layout"), ARRANGEMENTS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_clusters_compile_to_themselves(seed: int, mode: ProxyMode) -> None:
+def test_random_clusters_compile_to_themselves(seed: int, mode: ProxyMode, layout: Layout) -> None:
     made = random_input(seed, sizes=(4, 15))
     views = [made.nft_view(f) if mode is ProxyMode.NFTABLES else made.view(f) for f in IpFamily]
-    recovered = {view.family: read_back(view, KUBE_PROXY) for view in views}
+    recovered = {view.family: read_back(view, layout) for view in views}
     if mode is ProxyMode.NFTABLES and any(hides_something(view, recovered[view.family]) for view in views):
         pytest.skip("the rules do not show every Service whole")
     again = views_again(recovered, mode)
     for view, other in zip(views, again, strict=True):
         if not view.is_large_cluster:
-            assert not view_differences(other, view)
+            assert not view_differences(other, view, layout)
 
 
 def hides_something(view: NodeView, recovered: Recovered) -> bool:
@@ -121,12 +141,13 @@ def views_again(recovered: Mapping[IpFamily, Recovered], mode: ProxyMode) -> lis
     return [build_view(cluster, options, family) for family in IpFamily]
 
 
-def view_differences(one: NodeView, other: NodeView) -> list[str]:
+def view_differences(one: NodeView, other: NodeView, layout: Layout) -> list[str]:
     """Return what differs in the rules of two views, as far as their order matters."""
     if is_nft(one):
-        lines = [nft_listing_text(view).splitlines() for view in (one, other)]
-        return list(difflib.unified_diff(*lines, lineterm=""))
-    return chain_differences(read_chains(save_text(one)), read_chains(save_text(other)))
+        before, after = (render_listing(lowered(v, layout).tables.values()) for v in (one, other))
+        return list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))
+    ours, theirs = (read_chains(render_save(lowered(view, layout))) for view in (one, other))
+    return chain_differences(ours, theirs)
 
 
 def test_most_clusters_show_all_their_services() -> None:
