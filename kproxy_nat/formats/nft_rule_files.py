@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace as replace_fields
 
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
-from kproxy_nat.formats.nft_listing import CHAIN, MAP, SET, BlockKey, ListedTable, split_listing
 from kproxy_nat.formats.nft_json_parse import parse_nft_json
+from kproxy_nat.formats.nft_listing import CHAIN, MAP, SET, BlockKey, ListedTable, split_listing
 from kproxy_nat.formats.nft_objects import (
     element_lines,
     parse_listed_chain,

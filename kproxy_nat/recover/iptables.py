@@ -123,7 +123,7 @@ class _PortReader:
             self.source.family,
             self.cluster_ip,
             self.port,
-            self.addresses,
+            self._listed_addresses(),
             self.node_port,
             self.health_check_node_port,
             self.internal_policy,
@@ -243,7 +243,15 @@ class _PortReader:
 
     def _admits_node(self) -> bool:
         own = self._own_addresses()
-        return bool(own) and len(self.ranges) > len(own) and self.ranges[-len(own) :] == own
+        return bool(own) and len(self.ranges) > len(own) and set(self.ranges[-len(own) :]) == set(own)
+
+    def _listed_addresses(self) -> dict[str, str]:
+        """Return the addresses in the order of the rules that admit them, which trees do not keep."""
+        if not self._admits_node():
+            return self.addresses
+        places = {source.partition("/")[0]: place for place, source in enumerate(self.ranges)}
+        listed = sorted(self.addresses, key=lambda address: places.get(address, 0))
+        return {address: self.addresses[address] for address in listed}
 
     def _source_ranges(self) -> tuple[str, ...]:
         own = self._own_addresses()
