@@ -96,7 +96,7 @@ def _port_list(ports: Iterable[RecoveredPort]) -> list[Manifest]:
 def _policies(ports: Sequence[RecoveredPort]) -> Manifest:
     """Return the fields that all ports of a Service share; any port may be the one that shows them."""
     fields: Manifest = {}
-    ranges = list(dict.fromkeys(cidr for port in ports for cidr in port.source_ranges))
+    ranges = [cidr for family in IpFamily for cidr in _source_ranges(ports, family)]
     seconds = max(port.affinity_seconds for port in ports)
     if any(port.internal_policy == model.LOCAL for port in ports):
         fields["internalTrafficPolicy"] = model.LOCAL
@@ -108,6 +108,12 @@ def _policies(ports: Sequence[RecoveredPort]) -> Manifest:
         fields["sessionAffinity"] = "ClientIP"
         fields["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": seconds}}
     return fields
+
+
+def _source_ranges(ports: Iterable[RecoveredPort], family: IpFamily) -> tuple[str, ...]:
+    """Return the ranges of one family: all ports that show any show the same, in the same order."""
+    shown = [port.source_ranges for port in ports if port.family is family]
+    return max(shown, key=len, default=())
 
 
 def _is_narrowed(port: RecoveredPort) -> bool:
