@@ -46,7 +46,7 @@ def needs_zone(families: Sequence[Ports]) -> bool:
 
 def _service(namespace: str, name: str, ports: Sequence[RecoveredPort]) -> Manifest:
     addresses: dict[str, str] = {}
-    for port in ports:
+    for port in sorted(ports, key=lambda port: not port.admits_node):
         for address, kind in port.addresses.items():
             if addresses.get(address, model.EXTERNAL_ADDRESS) == model.EXTERNAL_ADDRESS:
                 addresses[address] = kind
