@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from kproxy_nat.formats.iptables_difference import differing_chains
@@ -12,6 +11,7 @@ from kproxy_nat.recover.sources import is_dispatch, owner_of
 
 _TARGET = re.compile(r" -[jg] ((?:KUBE|KPN)-\S+)$", re.MULTILINE)
 _TABLES = ("nat", "filter")
+_FEW = 50
 
 
 def affected_services(old: Dump, new: Dump) -> set[str]:
@@ -32,20 +32,31 @@ def affected_services(old: Dump, new: Dump) -> set[str]:
 
 def _leading_to(changed: set[str], dumps: Iterable[Dump]) -> set[str]:
     """Return the chains, with the changed ones, from which a packet may come into a changed one."""
-    users: dict[str, set[str]] = defaultdict(set)
-    for dump in dumps:
-        for name, block in dump.table("nat").chains.items():
-            if not is_dispatch("nat", name):
-                for target in _TARGET.findall(block):
-                    users[target].add(name)
+    blocks = _own_blocks(dumps)
     found: set[str] = set()
-    waiting = list(changed)
-    while waiting:
-        chain = waiting.pop()
-        if chain not in found:
-            found.add(chain)
-            waiting += users.get(chain, ())
+    last = changed
+    while last:
+        found |= last
+        last = _users(last, blocks) - found
     return found
+
+
+def _own_blocks(dumps: Iterable[Dump]) -> set[tuple[str, str]]:
+    """Return the chains of Services, with their names; what is the same in all dumps once."""
+    return {
+        (name, block)
+        for dump in dumps
+        for name, block in dump.table("nat").chains.items()
+        if block and not is_dispatch("nat", name)
+    }
+
+
+def _users(chains: set[str], blocks: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the chains that lead to one of these; few are looked for as text, as that is much faster."""
+    if len(chains) > _FEW:
+        return {name for name, block in blocks if not chains.isdisjoint(_TARGET.findall(block))}
+    ends = [f" {chain}\n" for chain in chains]
+    return {name for name, block in blocks if any(end in block for end in ends)}
 
 
 def _owners(before: str, after: str) -> Iterator[str]:
