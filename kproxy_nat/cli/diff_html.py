@@ -46,9 +46,8 @@ def _body(review: Review) -> Iterator[str]:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
         yield f'<section class="impact"><h2>Impact</h2><ul>{items}</ul></section>'
     groups = [(family, group) for family in review.families for group in grouped(family.services)]
-    for family in review.families:
-        if family.settings and not review.said_before(family):
-            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", "", opened=True)
+    for settings_of, settings in review.settings:
+        yield _card(node_heading(settings_of, review), list(map(_fact, settings)), "", "", opened=True)
     twice = review.in_both_families
     for _, group in groups:
         title = heading(group, family=any(change.key in twice for change in group))

@@ -45,7 +45,8 @@ def compare(
     node_ports = any(port.node_port for found in (was, is_now) for port in found.ports.values())
     settings = diff_settings(was.settings, is_now.settings, node_ports=node_ports)
     impact = impact_of(changes, was.ports, is_now.ports, writes)
-    return FamilyReview(family, rules, changes, settings, impact, foreign=_foreign(rules))
+    rearranged = was.settings.is_arranged_unlike(is_now.settings)
+    return FamilyReview(family, rules, changes, settings, impact, _foreign(rules), rearranged)
 
 
 def _foreign(rules: RulesetDiff) -> int:

@@ -55,9 +55,8 @@ def _lines(review: Review) -> Iterator[str]:
 
 
 def _services(review: Review) -> Iterator[str]:
-    for family in review.families:
-        if family.settings and not review.said_before(family):
-            yield from _section(node_heading(family, review), family.settings, "", folded=False)
+    for settings_of, facts in review.settings:
+        yield from _section(node_heading(settings_of, review), facts, "", folded=False)
     twice = review.in_both_families
     for family in review.families:
         groups = grouped(family.services)

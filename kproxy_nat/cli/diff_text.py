@@ -9,6 +9,7 @@ from kproxy_nat.diff.edits import Counts
 from kproxy_nat.diff.facts import Change, Fact, ServiceChange
 from kproxy_nat.diff.impact import Impact
 from kproxy_nat.diff.review import FamilyReview, Level, Review
+from kproxy_nat.net.addresses import IpFamily
 
 _RED, _GREEN, _YELLOW, _BOLD, _DIM, _PLAIN = (f"\x1b[{n}m" for n in (31, 32, 33, 1, 2, 0))
 _STYLES = {"+": _GREEN, "-": _RED, "~": _YELLOW}
@@ -46,11 +47,18 @@ def _service_summary(review: Review) -> Iterator[str]:
     else:
         yield "no Service differs"
     if review.without_effect:
-        text = _number(review.without_effect, "rule or chain differs", "rules or chains differ")
-        yield f"{text} without changing any Service"
+        yield f"{_without_effect(review)} without changing any Service"
     if review.foreign:
         text = _number(review.foreign, "rule that is not ours differs", "rules that are not ours differ")
         yield f"{text}: --level structural shows them"
+
+
+def _without_effect(review: Review) -> str:
+    if any(family.rules.sets for family in review.families):
+        nouns = ("rule, chain or element differs", "rules, chains or elements differ")
+    else:
+        nouns = ("rule or chain differs", "rules or chains differ")
+    return _number(review.without_effect, *nouns)
 
 
 def rules_lines(review: Review) -> Iterator[str]:
@@ -78,6 +86,8 @@ def _rules_line(counts: Counts) -> str:
 
 
 def _body(review: Review) -> Iterator[str]:
+    if review.level is Level.SERVICE:
+        yield from _settings_lines(review)
     for family in review.families:
         if review.level is Level.SERVICE:
             yield from _service_lines(family, review)
@@ -87,11 +97,14 @@ def _body(review: Review) -> Iterator[str]:
         yield from _impact_lines(review.impact)
 
 
-def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
-    if family.settings and not review.said_before(family):
+def _settings_lines(review: Review) -> Iterator[str]:
+    for family, facts in review.settings:
         yield ""
         yield node_heading(family, review)
-        yield from map(_fact_line, family.settings)
+        yield from map(_fact_line, facts)
+
+
+def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
     twice = review.in_both_families
     for group in grouped(family.services):
         yield ""
@@ -100,10 +113,9 @@ def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
         yield from map(_fact_line, group[0].facts)
 
 
-def node_heading(family: FamilyReview, review: Review) -> str:
+def node_heading(family: IpFamily | None, review: Review) -> str:
     """Return the line above what differs for the node; it names the family, if the other is not alike."""
-    alike = not review.several_families or all(f.settings == family.settings for f in review.families)
-    return "~ node" if alike else f"~ node ({family.family})"
+    return f"~ node ({family})" if family and review.several_families else "~ node"
 
 
 def grouped(changes: Iterable[ServiceChange]) -> list[Group]:

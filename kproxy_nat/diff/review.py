@@ -31,6 +31,7 @@ class FamilyReview:
     Attributes:
         settings: differences of the proxy's options.
         foreign: how many edits concern rules that are not ours.
+        rearranged: whether all rules are others since the mode or the layout is another one.
     """
 
     family: IpFamily
@@ -39,10 +40,13 @@ class FamilyReview:
     settings: list[Fact]
     impact: Impact
     foreign: int = 0
+    rearranged: bool = False
 
     @property
     def without_effect(self) -> int:
         """How many edits of our rules change no Service: of their order, names and comments."""
+        if self.rearranged:
+            return 0
         if not self.services and not self.settings:
             sets = sum(len(edit.elements) or 1 for edit in self.rules.sets)
             chains = sum(len(chain.rules) or 1 for chain in self.rules.chains)
@@ -85,10 +89,14 @@ class Review:
         for family in self.families:
             yield from family.services
 
-    def said_before(self, family: FamilyReview) -> bool:
-        """Whether an earlier family has the same settings."""
-        earlier = self.families[: self.families.index(family)]
-        return any(other.settings == family.settings for other in earlier)
+    @property
+    def settings(self) -> Iterator[tuple[IpFamily | None, list[Fact]]]:
+        """What differs of the proxy's options: first for all families, then for one alone."""
+        lists = [family.settings for family in self.families]
+        common = [fact for fact in lists[0] if all(fact in facts for facts in lists)] if lists else []
+        groups: list[tuple[IpFamily | None, list[Fact]]] = [(None, common)]
+        groups += [(f.family, [fact for fact in f.settings if fact not in common]) for f in self.families]
+        return ((family, facts) for family, facts in groups if facts)
 
     @property
     def in_both_families(self) -> set[PortKey]:

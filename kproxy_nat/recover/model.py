@@ -147,3 +147,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     cluster_ip_masquerade: str = ""
     masquerades_hairpin: bool = False
     service_cidrs: tuple[str, ...] = ()
+
+    def is_arranged_unlike(self, other: NodeSettings) -> bool:
+        """Whether both are there, in different modes or layouts."""
+        return bool(self.mode and other.mode) and (self.mode, self.layout) != (other.mode, other.layout)
