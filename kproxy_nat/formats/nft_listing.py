@@ -26,6 +26,7 @@ _OUTSIDE = re.compile(r"(?:[ \t]*(?:#.*)?\n)*")
 _COUNTER = re.compile(
     r'"[^"\n]*"|\b(counter packets) \d+ bytes \d+|^(\t\tpackets) \d+ bytes \d+', re.MULTILINE
 )
+_TIME_LEFT = re.compile(r'"[^"\n]*"| expires \w+')
 _HANDLE = re.compile(r" # handle \d+$", re.MULTILINE)
 
 
@@ -52,7 +53,7 @@ class ListedTable:
 def split_listing(text: str) -> list[ListedTable] | None:
     """Return the tables of a listing; ``None`` if the text has another form.
 
-    Handles, and the figures of counters, are left out.
+    Handles, the figures of counters, and the time that is left to elements, are left out.
     """
     text = _without_figures(text if text.endswith("\n") else f"{text}\n")
     tables: list[ListedTable] = []
@@ -94,6 +95,8 @@ def _without_figures(text: str) -> str:
         text = _HANDLE.sub("", text)
     if "packets" in text:
         text = _COUNTER.sub(_zeroed, text)
+    if " expires " in text:
+        text = _TIME_LEFT.sub(lambda found: found[0] if found[0][0] == '"' else "", text)
     return text
 
 

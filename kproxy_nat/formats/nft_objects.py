@@ -9,16 +9,16 @@ import msgspec
 
 from kproxy_nat.errors import InvalidInputError
 from kproxy_nat.formats.nft_rule_parse import parse_rule
-from kproxy_nat.formats.nft_script_parse import parse_script
+from kproxy_nat.formats.nft_script_parse import FAMILIES, parse_script
 from kproxy_nat.formats.nft_tokens import Cursor, NftSyntaxError, tokens_of
 from kproxy_nat.ruleset.actions import OpaqueAction
 from kproxy_nat.ruleset.keys import KeyValue
 from kproxy_nat.ruleset.nft_canonical import canonical_nft_rule, canonical_set
 from kproxy_nat.ruleset.nft_transactions import AddChain, AddSet, NftCommand
-from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Rule
+from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Chain, Rule
 from kproxy_nat.ruleset.sets import DYNAMIC, Element, NamedSet
 
-_RULE_BEGIN = re.compile(r"^\t\t(?=[^\t ])", re.MULTILINE)
+_RULE_BEGIN = re.compile(r"^\t\t(?!\t)", re.MULTILINE)
 _PROPERTY = re.compile(r"type \S+ hook |policy \w|comment \"|flags offload")
 _ELEMENTS = "\t\telements = { "
 _ELEMENT_SEPARATOR = re.compile(r',\s*(?=(?:[^"]*"[^"]*")*[^"]*$)')
@@ -31,7 +31,8 @@ def parse_listed_chain(name: str, body: str, family: str) -> Chain:
     """Return a chain in canonical form; rules of other kinds than ours are opaque."""
     properties = ""
     rules: list[Rule] = []
-    for statement in _RULE_BEGIN.split(body)[1:]:
+    for part in _RULE_BEGIN.split(body)[1:]:
+        statement = part.lstrip(" ")
         if not rules and _PROPERTY.match(statement):
             properties += f"\t\t{statement}"
         else:
@@ -94,8 +95,9 @@ def _flags(properties: str) -> Sequence[str]:
 
 def _command(kind: str, name: str, body: str, family: str) -> NftCommand | None:
     """Return the command that makes an object of our own kinds; ``None`` for any other."""
+    known = family if family in FAMILIES else BOTH_FAMILIES
     try:
-        (part,) = parse_script(f"table {family} t {{\n\t{kind} {name} {{\n{body}\t}}\n}}\n")
+        (part,) = parse_script(f"table {known} t {{\n\t{kind} {name} {{\n{body}\t}}\n}}\n")
     except InvalidInputError:
         return None
     return part.commands[-1]

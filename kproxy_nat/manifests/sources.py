@@ -24,7 +24,7 @@ _OTHER_SCHEMES = ("netns:", "host:", "cluster:")
 _SIGNIFICANT_LINE = re.compile(r"^(?!\s*(?:#.*)?$).*$", re.MULTILINE)
 _RULE_FILE = re.compile(
     r"\*\w+\s*$|:\S+ (?:-|ACCEPT|DROP) \[|(?:\[\d+:\d+\] )?-A \S"
-    r"|(?:(?:add|create|delete|destroy|flush|insert|list|replace) +)?(?:table|ruleset) "
+    r"|(?:(?:add|create|delete|destroy|flush|insert|list|replace) +)?(?:table|ruleset)(?:\s|$)"
     r"|(?:add|create|delete|destroy|flush|insert|replace) +(?:chain|rule|set|map|element) "
 )
 _NFT_JSON = re.compile(r'\s*\{\s*"nftables"\s*:')
