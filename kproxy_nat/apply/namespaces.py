@@ -106,8 +106,13 @@ class Namespace:
         netns.setns(self.descriptor)
 
 
-def open_namespace(name: str, *, create: bool = False) -> Namespace:
+def open_namespace(name: str, *, create: bool = False, hint: str = "") -> Namespace:
     """Open the namespace of that name, path, or process (``pid:N``); with ``create``, make it if need be.
+
+    Args:
+        name: of ``ip netns``, a path, or ``pid:N``.
+        create: whether to make one that has a name and is not there.
+        hint: what else to say to somebody who names one that is not there.
 
     Raises:
         ApplyError: it is not there, may not be opened, or is the caller's own: that is the host's namespace,
@@ -117,7 +122,7 @@ def open_namespace(name: str, *, create: bool = False) -> Namespace:
     created = create and not _exists(path)
     if created:
         _create(name, path)
-    return _open(name, path, created=created)
+    return _open(name, path, hint, created=created)
 
 
 def open_host() -> Namespace:
@@ -166,13 +171,13 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _open(name: str, path: Path, *, created: bool) -> Namespace:
+def _open(name: str, path: Path, remedy: str, *, created: bool) -> Namespace:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         known = ", ".join(sorted(entry.name for entry in NAMED.iterdir())) if NAMED.is_dir() else ""
         hint = f"there are: {known}" if known else "ip netns lists those that have names"
-        hint += "; --create makes it" if path.parent == NAMED else ""
+        hint += f"; {remedy}" if remedy and path.parent == NAMED else ""
         raise _refusal(Code.NAMESPACE_NOT_FOUND, f"there is no namespace {name}", hint) from None
     except OSError as error:
         raise _os_refusal(f"cannot open namespace {name}", error) from None

@@ -1,4 +1,4 @@
-"""Which chains and rules in a dump belong to the layouts for iptables; everything else is foreign.
+"""Which chains and rules belong to our layouts; everything else is foreign.
 
 A chain belongs to them by its name, whoever made it, as kube-proxy sees it, too. A rule in a built-in chain
 does if it is word for word one of their jumps.
@@ -15,8 +15,13 @@ from kproxy_nat.lowering import chain_names as names
 from kproxy_nat.lowering import iptables_compact, iptables_kube_proxy
 from kproxy_nat.lowering.compact_names import is_compact_chain
 from kproxy_nat.lowering.iptables_kube_proxy import FILTER_CHAINS, NAT_CHAINS
+from kproxy_nat.lowering.nftables_names import TABLE
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.ruleset.rules import NFT_FAMILIES
 from kproxy_nat.ruleset.transactions import evaluate
+
+NFT_TABLES = frozenset(f"{family} {TABLE}" for family in NFT_FAMILIES.values())
+"""The labels of the tables of nftables that are ours, with all that they hold."""
 
 TABLES = ("nat", "filter")
 """The tables that hold rules of ours, in the order in which they are committed.
@@ -33,7 +38,12 @@ _FIXED = {"filter": frozenset((*FILTER_CHAINS, names.KUBELET_FIREWALL)), "nat": 
 
 
 def is_owned(table: str, chain: str) -> bool:
-    """Whether a user chain belongs to us. ``KUBE-FIREWALL`` does, unless :func:`shares_firewall`."""
+    """Whether a user chain belongs to us. ``KUBE-FIREWALL`` does, unless :func:`shares_firewall`.
+
+    ``table`` is the label of a table; of nftables' own ones, all chains and sets are ours, or none.
+    """
+    if table in NFT_TABLES:
+        return True
     if table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain)):
         return True
     return table == "nat" and chain.startswith("KUBE-") and bool(_SERVICE_CHAIN.fullmatch(chain))

@@ -19,11 +19,14 @@ from kproxy_nat.cli.diff_text import review_text
 from kproxy_nat.cli.diff_unified import unified_text
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import stdout_has_color, write_stdout
+from kproxy_nat.cli.target import live_source_options
 from kproxy_nat.diff.facts import Topic
 from kproxy_nat.diff.review import Level, Review, filtered
 from kproxy_nat.errors import Code, InvalidInputError, KproxyNatError, Problem
+from kproxy_nat.formats.nft_listing import CHAIN
+from kproxy_nat.lowering.chain_names import SERVICES
 from kproxy_nat.manifests.sources import STDIN
 from kproxy_nat.net.addresses import IpFamily
 
@@ -82,6 +85,8 @@ TROUBLE = 2
 )
 @input_options
 @rule_options
+@layout_option
+@live_source_options
 @controlplane_options
 @verbosity_options
 @click.pass_context
@@ -138,8 +143,9 @@ def _compare(ctx: click.Context, params: dict[str, Any]) -> bool:
 def _review(
     old: Side, new: Side, level: Level, families: Sequence[IpFamily], params: dict[str, Any]
 ) -> Review:
+    ours = params["scope"] == "ours"
     reviews = [
-        compare(old, new, f, services=level is Level.SERVICE, ours=params["scope"] == "ours")
+        compare(old, new, f, services=level is Level.SERVICE, ours=ours, others=f is families[0])
         for f in families
     ]
     review = Review(old.name, new.name, level, reviews, len(families) > 1)
@@ -149,6 +155,11 @@ def _review(
         for family in review.families
     ]
     return replace(review, families=placed)
+
+
+def _lists_iptables(side: Side) -> bool:
+    """Whether nft listed the tables of iptables, with Services in them."""
+    return any((CHAIN, SERVICES) in table.blocks for table in side.tables.listed.values())
 
 
 def _level(wanted: str | None, old: Side, new: Side) -> Level:
@@ -161,7 +172,12 @@ def _level(wanted: str | None, old: Side, new: Side) -> Level:
     if wanted != Level.SERVICE:
         return Level(wanted) if wanted else Level.STRUCTURAL if without else Level.SERVICE
     if without:
-        message = f"{without[0].name} has no rules of Services: chain KUBE-SERVICES is not there"
+        side = without[0]
+        is_nft = bool(side.tables.listed) and not side.rules
+        held = "table kube-proxy of nftables" if is_nft else "chain KUBE-SERVICES or KPN-SERVICES"
+        message = f"{side.name} has no rules of Services: {held} is not there"
         hint = "--level structural compares any rules"
+        if _lists_iptables(side):
+            hint += "; for Services give what iptables-save prints: nft lists rules of iptables in part only"
         raise InvalidInputError(Problem(Code.LEVEL_UNAVAILABLE, message, hint=hint))
     return Level.SERVICE

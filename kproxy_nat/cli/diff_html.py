@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
+from kproxy_nat.cli.diff_structure import structure_of
 from kproxy_nat.cli.diff_text import (
-    chain_lines,
     grouped,
     heading,
     impact_sentences,
@@ -39,16 +39,15 @@ def review_html(review: Review) -> str:
 def _body(review: Review) -> Iterator[str]:
     if review.level is not Level.SERVICE:
         for family in review.families:
-            yield from _chains(family)
+            yield from _structure(family)
         return
     sentences = list(impact_sentences(review.impact)) if review.changed else []
     if sentences:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
         yield f'<section class="impact"><h2>Impact</h2><ul>{items}</ul></section>'
     groups = [(family, group) for family in review.families for group in grouped(family.services)]
-    for family in review.families:
-        if family.settings and not review.said_before(family):
-            yield _card(node_heading(family, review), list(map(_fact, family.settings)), "", "", opened=True)
+    for settings_of, settings in review.settings:
+        yield _card(node_heading(settings_of, review), list(map(_fact, settings)), "", "", opened=True)
     twice = review.in_both_families
     for _, group in groups:
         title = heading(group, family=any(change.key in twice for change in group))
@@ -105,13 +104,12 @@ def _share(outcome: Outcome | None, endpoint: str) -> str:
     return "" if share is None else f"{float(share) * 100:.2f} %"
 
 
-def _chains(family: FamilyReview) -> Iterator[str]:
-    opened = len(family.rules.chains) <= _OPEN
-    for chain in family.rules.chains:
-        first, *lines = (line.strip() for line in chain_lines(chain, family.family))
+def _structure(family: FamilyReview) -> Iterator[str]:
+    groups = list(structure_of(family, named=True))
+    for table, (first, *lines) in groups:
         facts = [
             f'<li class="{_KINDS[line[0]]}"><b>{line[0]}</b><code>{escape(line[2:])}</code></li>'
             for line in lines
         ]
-        title = f"{first[0]} {family.family} {chain.table}: {first[2:]}"
-        yield _card(title, facts, "", "", opened=opened)
+        title = f"{first[0]} {table}: {first[2:]}"
+        yield _card(title, facts, "", "", opened=len(groups) <= _OPEN)

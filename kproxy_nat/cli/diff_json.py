@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import msgspec
 
+from kproxy_nat.cli.diff_structure import entry_texts, rule_text
 from kproxy_nat.cli.output import json_text
-from kproxy_nat.diff.edits import ChainEdit, RuleEdit
+from kproxy_nat.diff.edits import Cause, ChainEdit, RuleEdit, SetEdit
 from kproxy_nat.diff.facts import Fact, ServiceChange
 from kproxy_nat.diff.flows import Outcome
-from kproxy_nat.diff.review import FamilyReview, Level, Review
-from kproxy_nat.formats.iptables_render import render_rule
+from kproxy_nat.diff.review import Level, Review
+from kproxy_nat.formats.nft_shown import shown_element
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = "kproxy-nat/diff"
@@ -39,13 +39,16 @@ def review_json(review: Review) -> str:
             "updated": counts.updated,
             "harmless_moves": counts.harmless_moves,
             "endpoint_count_updates": counts.endpoint_count_updates,
+            "elements_added": counts.elements_added,
+            "elements_removed": counts.elements_removed,
+            "elements_updated": counts.elements_updated,
             "without_effect": review.without_effect,
             "foreign": review.foreign,
         },
         "impact": msgspec.to_builtins(review.impact),
     }
     if review.level is Level.STRUCTURAL:
-        document["chains"] = [chain for family in review.families for chain in _chains(family)]
+        document |= _structure(review)
     return json_text(document)
 
 
@@ -79,9 +82,18 @@ def _share(share: Fraction) -> str:
     return str(share)
 
 
-def _chains(family: FamilyReview) -> Iterator[dict[str, Any]]:
-    for chain in family.rules.chains:
-        yield _chain(chain, family.family)
+def _structure(review: Review) -> dict[str, Any]:
+    """Return the edits of chains, and for nftables those of sets and tables."""
+    families = review.families
+    return {
+        "chains": [_chain(chain, family.family) for family in families for chain in family.rules.chains],
+        "sets": [_set(edit) for family in families for edit in family.rules.sets],
+        "tables": [
+            {"table": edit.table, "edit": edit.kind, "comments": edit.comments}
+            for family in families
+            for edit in family.rules.tables
+        ],
+    }
 
 
 def _chain(chain: ChainEdit, family: IpFamily) -> dict[str, Any]:
@@ -90,19 +102,43 @@ def _chain(chain: ChainEdit, family: IpFamily) -> dict[str, Any]:
         "table": chain.table,
         "chain": chain.name,
         "edit": chain.kind,
-        "rules": [_edit(edit, family) for edit in chain.rules],
+        "rules": [_edit(edit, chain.table, family) for edit in chain.rules],
     }
     if chain.is_renamed:
         made["old_chain"] = chain.old_name
     if chain.policies[0] != chain.policies[1]:
         made["policies"] = chain.policies
+    if chain.hooks[0] != chain.hooks[1]:
+        made["hooks"] = [msgspec.to_builtins(hook) for hook in chain.hooks]
     return made
 
 
-def _edit(edit: RuleEdit, family: IpFamily) -> dict[str, Any]:
+def _edit(edit: RuleEdit, table: str, family: IpFamily) -> dict[str, Any]:
     made: dict[str, Any] = {"edit": edit.kind, "old_place": edit.old_place, "new_place": edit.new_place}
-    made["old"] = render_rule(edit.old, family) if edit.old else None
-    made["new"] = render_rule(edit.new, family) if edit.new else None
+    made["old"] = rule_text(edit.old, table, family) or None
+    made["new"] = rule_text(edit.new, table, family) or None
     if edit.cause:
         made["cause"] = edit.cause
+    if edit.cause is Cause.ENDPOINTS:
+        made |= {"gone": entry_texts(edit.gone), "come": entry_texts(edit.come)}
     return made | ({"harmless": True} if edit.harmless else {})
+
+
+def _set(edit: SetEdit) -> dict[str, Any]:
+    named = edit.after or edit.before
+    types = named.key_types if named else ()
+    made: dict[str, Any] = {
+        "table": edit.table,
+        "set": edit.name,
+        "map": edit.is_map,
+        "edit": edit.kind,
+        "elements": [
+            {
+                "edit": element.kind,
+                "old": shown_element(element.old, types) if element.old else None,
+                "new": shown_element(element.new, types) if element.new else None,
+            }
+            for element in edit.elements
+        ],
+    }
+    return made | ({"old_set": edit.old_name} if edit.old_name != edit.name else {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
+from kproxy_nat.cli.diff_structure import structure_of
 from kproxy_nat.cli.diff_text import (
-    chain_lines,
     grouped,
     heading,
     impact_sentences,
@@ -51,13 +51,12 @@ def _lines(review: Review) -> Iterator[str]:
             yield from (f"- {_escaped(sentence)}" for sentence in sentences)
     else:
         for family in review.families:
-            yield from _chains(family)
+            yield from _structure(family)
 
 
 def _services(review: Review) -> Iterator[str]:
-    for family in review.families:
-        if family.settings and not review.said_before(family):
-            yield from _section(node_heading(family, review), family.settings, "", folded=False)
+    for settings_of, facts in review.settings:
+        yield from _section(node_heading(settings_of, review), facts, "", folded=False)
     twice = review.in_both_families
     for family in review.families:
         groups = grouped(family.services)
@@ -81,14 +80,13 @@ def _section(title: str, facts: Iterable[Fact], place: str, *, folded: bool) -> 
     yield "</details>"
 
 
-def _chains(family: FamilyReview) -> Iterator[str]:
-    for chain in family.rules.chains:
-        lines = list(chain_lines(chain, family.family))
+def _structure(family: FamilyReview) -> Iterator[str]:
+    for table, (first, *lines) in structure_of(family, named=True):
         yield ""
-        yield f"<details><summary>{family.family} {chain.table}: {escape(lines[0].strip())}</summary>"
+        yield f"<details><summary>{table}: {escape(first)}</summary>"
         yield ""
         yield "```diff"
-        yield from (line.strip() for line in lines[1:])
+        yield from lines
         yield "```"
         yield "</details>"
 

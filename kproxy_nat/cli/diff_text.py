@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kproxy_nat.diff.edits import Cause, ChainEdit, EditKind, RuleEdit
+from kproxy_nat.cli.diff_structure import structure_of
+from kproxy_nat.diff.edits import Counts
 from kproxy_nat.diff.facts import Change, Fact, ServiceChange
 from kproxy_nat.diff.impact import Impact
 from kproxy_nat.diff.review import FamilyReview, Level, Review
-from kproxy_nat.formats.iptables_render import render_rule
 from kproxy_nat.net.addresses import IpFamily
 
 _RED, _GREEN, _YELLOW, _BOLD, _DIM, _PLAIN = (f"\x1b[{n}m" for n in (31, 32, 33, 1, 2, 0))
@@ -33,31 +33,47 @@ def summary_lines(review: Review) -> Iterator[str]:
         yield from _service_summary(review)
     elif not review.changed:
         yield "no difference"
-    if any(family.rules.chains for family in review.families):
-        yield rules_line(review)
+    if any(family.rules for family in review.families):
+        yield from rules_lines(review)
     if review.hidden:
         yield f"{_number(review.hidden, 'other difference')} not shown"
 
 
 def _service_summary(review: Review) -> Iterator[str]:
     kinds = [change.change for change in review.services]
-    settings = sum(len(family.settings) for family in review.families)
     if kinds:
         parts = [f"{kinds.count(kind)} {kind}" for kind in Change if kind in kinds]
         yield f"{_number(len(kinds), 'service port')}: {', '.join(parts)}"
-    elif not settings:
+    else:
         yield "no Service differs"
     if review.without_effect:
-        text = _number(review.without_effect, "rule or chain differs", "rules or chains differ")
-        yield f"{text} without changing any Service"
+        yield f"{_without_effect(review)} without changing any Service"
     if review.foreign:
         text = _number(review.foreign, "rule that is not ours differs", "rules that are not ours differ")
         yield f"{text}: --level structural shows them"
 
 
-def rules_line(review: Review) -> str:
-    """Return how many rules differ, in one line."""
+def _without_effect(review: Review) -> str:
+    if any(family.rules.sets for family in review.families):
+        nouns = ("rule, chain or element differs", "rules, chains or elements differ")
+    else:
+        nouns = ("rule or chain differs", "rules or chains differ")
+    return _number(review.without_effect, *nouns)
+
+
+def rules_lines(review: Review) -> Iterator[str]:
+    """Yield how many rules differ, in one line, and how many elements of sets, in another."""
     counts = review.counts
+    elements = (counts.elements_added, counts.elements_removed, counts.elements_updated)
+    if any(family.rules.chains for family in review.families):
+        yield _rules_line(counts)
+    if any(elements):
+        words = ("added", "removed", "updated")
+        parts = [f"{n} {word}" for n, word in zip(elements, words, strict=True) if n or word != "updated"]
+        yield f"elements of sets and maps: {', '.join(parts)}"
+
+
+def _rules_line(counts: Counts) -> str:
     parts = [f"{counts.added} added", f"{counts.removed} removed"]
     if counts.updated:
         follow_ups = counts.endpoint_count_updates
@@ -70,6 +86,8 @@ def rules_line(review: Review) -> str:
 
 
 def _body(review: Review) -> Iterator[str]:
+    if review.level is Level.SERVICE:
+        yield from _settings_lines(review)
     for family in review.families:
         if review.level is Level.SERVICE:
             yield from _service_lines(family, review)
@@ -79,11 +97,14 @@ def _body(review: Review) -> Iterator[str]:
         yield from _impact_lines(review.impact)
 
 
-def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
-    if family.settings and not review.said_before(family):
+def _settings_lines(review: Review) -> Iterator[str]:
+    for family, facts in review.settings:
         yield ""
         yield node_heading(family, review)
-        yield from map(_fact_line, family.settings)
+        yield from map(_fact_line, facts)
+
+
+def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
     twice = review.in_both_families
     for group in grouped(family.services):
         yield ""
@@ -92,10 +113,9 @@ def _service_lines(family: FamilyReview, review: Review) -> Iterator[str]:
         yield from map(_fact_line, group[0].facts)
 
 
-def node_heading(family: FamilyReview, review: Review) -> str:
+def node_heading(family: IpFamily | None, review: Review) -> str:
     """Return the line above what differs for the node; it names the family, if the other is not alike."""
-    alike = not review.several_families or all(f.settings == family.settings for f in review.families)
-    return "~ node" if alike else f"~ node ({family.family})"
+    return f"~ node ({family})" if family and review.several_families else "~ node"
 
 
 def grouped(changes: Iterable[ServiceChange]) -> list[Group]:
@@ -163,9 +183,10 @@ def impact_sentences(impact: Impact) -> Iterator[str]:
         ]
         yield f"clients lose the endpoint they were kept with: {_listing(lost)}"
     writes = impact.writes
-    if writes.rules or writes.deleted_chains:
+    if writes.rules or writes.elements or writes.deleted_chains:
         chains = f", {_number(writes.deleted_chains, 'chain')} to delete" if writes.deleted_chains else ""
-        yield f"{_number(writes.rules, 'rule')}, {writes.bytes:,} bytes to write{chains}"
+        elements = f"{_number(writes.elements, 'element')}, " if writes.elements else ""
+        yield f"{_number(writes.rules, 'rule')}, {elements}{writes.bytes:,} bytes to write{chains}"
 
 
 def _listing(items: list[str]) -> str:
@@ -174,48 +195,14 @@ def _listing(items: list[str]) -> str:
 
 
 def _structural_lines(family: FamilyReview, *, named: bool) -> Iterator[str]:
-    table = ""
-    for chain in family.rules.chains:
-        if chain.table != table:
-            table = chain.table
+    last = ""
+    for table, (first, *lines) in structure_of(family, named=named):
+        if table != last:
+            last = table
             yield ""
-            yield f"{family.family} {table}" if named else table
-        yield from chain_lines(chain, family.family)
-
-
-def chain_lines(chain: ChainEdit, family: IpFamily) -> Iterator[str]:
-    """Yield the lines about one chain."""
-    sign = {EditKind.INSERT: "+", EditKind.REMOVE: "-"}.get(chain.kind, "~")
-    name = f"{chain.name}, was {chain.old_name}" if chain.is_renamed else chain.name
-    yield f"  {sign} {name}"
-    before, after = chain.policies
-    if before != after and before and after:
-        yield f"      ~ policy {before} -> {after}"
-    for edit in chain.rules:
-        yield from (f"      {line}" for line in edit_lines(edit, family))
-
-
-def edit_lines(edit: RuleEdit, family: IpFamily) -> Iterator[str]:
-    """Yield one edit: a line, or two for an update."""
-    old = render_rule(edit.old, family) if edit.old else ""
-    new = render_rule(edit.new, family) if edit.new else ""
-    if edit.kind is EditKind.INSERT:
-        yield f"+ {new}"
-    elif edit.kind is EditKind.REMOVE:
-        yield f"- {old}"
-    elif edit.kind is EditKind.MOVE:
-        places = f"{(edit.old_place or 0) + 1} -> {(edit.new_place or 0) + 1}"
-        yield f"~ moved {places}{', harmless' if edit.harmless else ''}: {new}"
-    else:
-        note = f"  # {_CAUSES[edit.cause]}" if edit.cause in _CAUSES else ""
-        yield f"- {old}"
-        yield f"+ {new}{note}"
-
-
-_CAUSES: dict[Cause | None, str] = {
-    Cause.ENDPOINT_COUNT: "only the number of endpoints changed",
-    Cause.COMMENT: "only the comment changed",
-}
+            yield table
+        yield f"  {first}"
+        yield from (f"      {line}" for line in lines)
 
 
 def _number(count: int, noun: str, plural: str = "") -> str:

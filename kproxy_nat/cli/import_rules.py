@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -12,19 +12,20 @@ from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.diff_sides import Side, load_side
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.cli.target import live_source_options
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.formats.iptables_render import render_save
-from kproxy_nat.formats.iptables_rule_files import DumpedRules
+from kproxy_nat.formats.nft_blocks import canonical_listing
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.recover.iptables import read_services
-from kproxy_nat.recover.model import NodeSettings
+from kproxy_nat.recover import model
+from kproxy_nat.recover.nft_sources import NftTableSource
 from kproxy_nat.recover.node_objects import configuration_object, node_object
 from kproxy_nat.recover.objects import Manifest, Ports, needs_zone, service_objects
-from kproxy_nat.recover.settings import read_settings
+from kproxy_nat.recover.reading import Recovered, both, recover, recover_nft
 from kproxy_nat.recover.sources import DumpSource
 
 _NFACCT = "--nfacct-name"
@@ -43,6 +44,8 @@ _NFACCT = "--nfacct-name"
 )
 @input_options
 @rule_options
+@layout_option
+@live_source_options
 @controlplane_options
 @verbosity_options
 @click.pass_context
@@ -50,7 +53,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """Print the Services and EndpointSlices that rules implement, with a Node and a KubeProxyConfiguration.
 
     Compiled again, they make the same rules. What rules do not show is left out: readiness, names of nodes,
-    policies that decide about no traffic. RULES are one or two files, of both families, netns:NAME or host:.
+    policies that decide about no traffic. RULES are rules of iptables or nftables: files of both families,
+    netns:NAME or host:.
 
     \b
     Examples:
@@ -62,47 +66,69 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         sides = [load_side(source, params, reporter) for source in params["sources"]]
         rules = _by_family(sides)
         if params["import_format"] == "rules":
-            write_stdout("".join(_canonical(dumped) for dumped in rules.values()))
+            write_stdout("".join(_canonical_texts(rules)))
             return
         objects = _objects(rules, reporter)
     write_stdout(_json(objects) if params["import_format"] == "json" else _yaml(objects))
 
 
-def _by_family(sides: Iterable[Side]) -> dict[IpFamily, DumpedRules]:
-    found: dict[IpFamily, DumpedRules] = {}
+def _by_family(sides: Iterable[Side]) -> dict[IpFamily, Side]:
+    found: dict[IpFamily, Side] = {}
     for side in sides:
-        for family in [*side.rules] or [*IpFamily]:
+        for family in side.families:
             if family in found:
-                message = f"it holds {family} rules, and so does {found[family].source}"
+                message = f"it holds {family} rules, and so does {found[family].name}"
                 location = Location(side.name)
                 hint = "give at most one source of each family"
                 raise InvalidInputError(Problem(Code.FAMILIES_DIFFER, message, location=location, hint=hint))
-            found[family] = side.dumped(family)
+            found[family] = side
     return dict(sorted(found.items()))
 
 
-def _canonical(rules: DumpedRules) -> str:
-    return render_save(parse_save(rules.text, rules.dump.family, rules.source)) if rules.text else ""
+def _canonical_texts(sides: Mapping[IpFamily, Side]) -> Iterator[str]:
+    """Yield rules in canonical form: those of iptables by family, then tables of nftables."""
+    for family, side in sides.items():
+        rules = side.dumped(family)
+        if rules.text:
+            yield render_save(parse_save(rules.text, rules.dump.family, rules.source))
+    for side in {id(side): side for side in sides.values()}.values():
+        yield from (line for _, lines in canonical_listing(side.nft) for line in lines)
 
 
-def _objects(rules: Mapping[IpFamily, DumpedRules], reporter: Reporter) -> list[Manifest]:
-    families: dict[IpFamily, tuple[Ports, NodeSettings]] = {}
-    for family, dumped in rules.items():
-        source = DumpSource(dumped)
-        families[family] = (read_services(source), read_settings(source))
+def _objects(sides: Mapping[IpFamily, Side], reporter: Reporter) -> list[Manifest]:
+    recovered = {family: _recovered(side, family) for family, side in sides.items()}
+    families = {family: (found.ports, found.settings) for family, found in recovered.items()}
     ports = [found for found, _ in families.values()]
-    if not any(settings.masquerade_mark for _, settings in families.values()):
-        name = next(iter(rules.values())).source
-        message = "the rules are none of kube-proxy's layout: chain KUBE-MARK-MASQ marks nothing"
-        hint = "import reads rules that kproxy-nat or kube-proxy wrote"
+    if not any(settings.mode for _, settings in families.values()):
+        name = next(iter(sides.values())).name
+        message = "the rules are of no layout that Services can be read out of"
+        hint = (
+            "import reads what kproxy-nat or kube-proxy wrote, as iptables-save or nft list ruleset prints it"
+        )
         raise InvalidInputError(
             Problem(Code.NO_SERVICES_TO_READ, message, location=Location(name), hint=hint)
         )
     reporter.report(_left_out(ports))
-    if any(_NFACCT in dumped.text for dumped in rules.values()):
-        reporter.note("the rules count with nfacct objects: compile with --nfacct to get them again")
+    for remark in _remarks(sides, recovered.values()):
+        reporter.note(remark)
     node = node_object(families, zone=needs_zone(ports))
     return [configuration_object(families), node, *service_objects(ports)]
+
+
+def _recovered(side: Side, family: IpFamily) -> Recovered:
+    return both(recover(DumpSource(side.dumped(family))), recover_nft(NftTableSource(side.nft, family)))
+
+
+def _remarks(sides: Mapping[IpFamily, Side], recovered: Iterable[Recovered]) -> Iterator[str]:
+    """Yield the options that a configuration has no field for."""
+    found = list(recovered)
+    if any(_NFACCT in side.dumped(family).text for family, side in sides.items()):
+        yield "the rules count with nfacct objects: compile with --nfacct to get them again"
+    cidrs = [cidr for one in found for cidr in one.settings.service_cidrs]
+    if cidrs:
+        yield f"service CIDRs are known: compile with --service-cidr {','.join(cidrs)} to get the rules again"
+    if any(one.settings.layout == model.COMPACT for one in found):
+        yield "the layout is compact: compile with --layout compact to get the rules again"
 
 
 def _left_out(families: Iterable[Ports]) -> list[Problem]:
@@ -111,6 +137,8 @@ def _left_out(families: Iterable[Ports]) -> list[Problem]:
     for ports in families:
         for key, port in ports.items():
             told = [f"a rule is none of a Service: {rule}" for rule in port.rest]
+            if key.service.endswith(model.CUT):
+                told.append("the rules hold its name cut off: write the whole one in the manifest")
             for shares in (port.cluster, port.local):
                 if len(set(shares.values())) > 1 or "" in shares:
                     told.append("its endpoints have different shares, which no Service can ask for")

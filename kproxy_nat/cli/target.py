@@ -57,17 +57,33 @@ def target_options(command: F) -> F:
     return command
 
 
+_VARIANT = click.option(
+    "--iptables",
+    "variant",
+    type=click.Choice([variant.value for variant in Variant]),
+    help="Which iptables. Default: that of the last apply, else the one that holds rules there.",
+)
+_STATE_DIR = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=STATE_DIR,
+    show_default=True,
+    envvar="KPROXY_NAT_STATE_DIR",
+    help="Where records of what was applied are kept; also KPROXY_NAT_STATE_DIR.",
+)
+
+
+def live_source_options(command: F) -> F:
+    """Add the options that say how the rules of a namespace are read that is one source of several."""
+    return _VARIANT(_STATE_DIR(command))
+
+
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--netns", metavar="NAME|PATH|pid:N", help="The namespace: of ip netns, a file, or of a process."
     ),
     click.option("--host", is_flag=True, help="The namespace that this command runs in: the host's own."),
-    click.option(
-        "--iptables",
-        "variant",
-        type=click.Choice([variant.value for variant in Variant]),
-        help="Which iptables. Default: that of the last apply, else the one that holds rules there.",
-    ),
+    _VARIANT,
     click.option(
         "--engine",
         type=click.Choice([RESTORE, PYTHON_IPTABLES]),
@@ -83,14 +99,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         metavar="SECONDS",
         help="How long to wait for the locks of other programs: iptables' own, and other kproxy-nat.",
     ),
-    click.option(
-        "--state-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=STATE_DIR,
-        show_default=True,
-        envvar="KPROXY_NAT_STATE_DIR",
-        help="Where records of what was applied are kept; also KPROXY_NAT_STATE_DIR.",
-    ),
+    _STATE_DIR,
 ]
 
 
@@ -102,9 +111,10 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
         click.UsageError: they name none, or two, or exclude each other.
         ApplyError: it cannot be opened, or the tools are not there.
     """
-    with _open(params["netns"], host=params["host"], create=create) as namespace, _kept(namespace):
+    hint = "--create makes it" if "create" in params else ""
+    with _open(params["netns"], hint, host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
-        variant = _variant(params, in_process=in_process) or _recorded_variant(namespace, params)
+        variant = _variant(params, in_process=in_process) or recorded_variant(namespace, params["state_dir"])
         tools = find_tools(namespace, variant)
         problem = namespace.run(other_variant_problem, tools.variant) if tools.variant else None
         reporter.report([problem] if problem else [])
@@ -153,18 +163,18 @@ def _variant(params: dict[str, Any], *, in_process: bool) -> Variant | None:
     return Variant.LEGACY
 
 
-def _recorded_variant(namespace: Namespace, params: dict[str, Any]) -> Variant | None:
+def recorded_variant(namespace: Namespace, state_dir: Path) -> Variant | None:
     """Return the variant of the last command on the namespace, whose rules the next one is about."""
-    generations = Generations(params["state_dir"] / namespace.folder, namespace.identity)
+    generations = Generations(state_dir / namespace.folder, namespace.identity)
     last = generations.unfinished() or generations.latest()
     return last.record.variant if last else None
 
 
-def _open(netns: str | None, *, host: bool, create: bool) -> Namespace:
+def _open(netns: str | None, hint: str, *, host: bool, create: bool) -> Namespace:
     if host and netns is not None:
         raise click.UsageError("--netns and --host exclude each other")
     if host:
         return open_host()
     if netns is None:
         raise click.UsageError("name a namespace with --netns NAME, or the host's own with --host")
-    return open_namespace(netns, create=create)
+    return open_namespace(netns, create=create, hint=hint)

@@ -1,44 +1,95 @@
 """Which chain of one rule set is which of another: by name, else by what they hold.
 
-Names of chains that hold a hash change with what is hashed, while the chain may do the same as before.
+Names of chains that hold a hash change with what is hashed, while the chain may do the same as before. The
+same goes for sets of nftables; these are told by the chains that use them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from kproxy_nat.ruleset.actions import AnyAction, Goto, Jump
-from kproxy_nat.ruleset.matches import AnyMatch, Comment, Recent
+from msgspec.structs import replace
+
+from kproxy_nat.diff.signatures import Signature, Signatures
+from kproxy_nat.ruleset.actions import (
+    AnyAction,
+    DnatMap,
+    Goto,
+    Jump,
+    UpdateSet,
+    Verdict,
+    VerdictEntry,
+    VerdictMap,
+)
+from kproxy_nat.ruleset.matches import AnyMatch, Lookup, Recent
 from kproxy_nat.ruleset.rules import Chain, Rule, Table
+from kproxy_nat.ruleset.sets import Element
+from kproxy_nat.ruleset.wellformed import sets_used
 
-Signature = Hashable
-_IN_A_CIRCLE = "circle"
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The new names of chains and sets that are only named in another way, by their old names."""
+
+    chains: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.chains or self.sets)
 
 
-def renamed_chains(old: Table, new: Table) -> dict[str, str]:
-    """Return the new name of each user chain that is only named in another way, by its old name.
+def renamed_objects(old: Table, new: Table) -> Renamed:
+    """Return the user chains, and the sets in them, that are only named in another way.
 
     Chains are compared with the chains that they lead to; those with the same comments are preferred.
     """
-    only_old = [
-        c for name, c in old.chains.items() if name not in new.chains and c.rules and c.policy is None
-    ]
-    only_new = [
-        c for name, c in new.chains.items() if name not in old.chains and c.rules and c.policy is None
-    ]
+    only_old, only_new = _only_in(old, new), _only_in(new, old)
     renamed: dict[str, str] = {}
     for comments in (True, False):
-        before = _by_signature((c for c in only_old if c.name not in renamed), old, comments=comments)
+        before = _by_signature((c for c in only_old if c.name not in renamed), old, new, comments=comments)
         taken = set(renamed.values())
-        after = _by_signature((c for c in only_new if c.name not in taken), new, comments=comments)
+        after = _by_signature((c for c in only_new if c.name not in taken), new, old, comments=comments)
         for signature, names in before.items():
             renamed.update(zip(names, after.get(signature, ()), strict=False))
-    return renamed
+    return Renamed(renamed, _renamed_sets(renamed, old, new))
 
 
-def retargeted(rules: Sequence[Rule], renamed: Mapping[str, str]) -> list[Rule]:
-    """Return the rules with new names for the chains that they lead to, and for lists named after chains."""
+def _only_in(table: Table, other: Table) -> list[Chain]:
+    return [
+        c for name, c in table.chains.items() if name not in other.chains and c.rules and c.policy is None
+    ]
+
+
+def _by_signature(
+    chains: Iterable[Chain], table: Table, other: Table, *, comments: bool
+) -> dict[Signature, list[str]]:
+    listed = list(chains)
+    sets = {name: named for name, named in table.sets.items() if name not in other.sets}
+    signatures = Signatures({chain.name: chain for chain in listed}, sets, comments=comments)
+    found: dict[Signature, list[str]] = defaultdict(list)
+    for chain in listed:
+        found[signatures.of(chain.name)].append(chain.name)
+    return found
+
+
+def _renamed_sets(chains: Mapping[str, str], old: Table, new: Table) -> dict[str, str]:
+    """Pair the sets that chains of the same content use at the same place."""
+    renamed: dict[str, str] = {}
+    for before, after in chains.items():
+        used = zip(sets_used(old.chains[before]), sets_used(new.chains[after]), strict=False)
+        for mine, theirs in used:
+            if mine in old.sets and theirs in new.sets and mine not in new.sets and theirs not in old.sets:
+                renamed.setdefault(mine, theirs)
+    taken: dict[str, str] = {}
+    for mine, theirs in renamed.items():
+        taken.setdefault(theirs, mine)
+    return {mine: theirs for theirs, mine in taken.items()}
+
+
+def retargeted(rules: Sequence[Rule], renamed: Renamed) -> list[Rule]:
+    """Return the rules with new names for the chains that they lead to, and for lists and sets."""
     if not renamed:
         return list(rules)
     return [
@@ -52,61 +103,36 @@ def retargeted(rules: Sequence[Rule], renamed: Mapping[str, str]) -> list[Rule]:
     ]
 
 
-def _renamed_match(match: AnyMatch, renamed: Mapping[str, str]) -> AnyMatch:
-    if isinstance(match, Recent) and match.name in renamed:
-        m = match
-        name = renamed[m.name]
-        return Recent(name, m.operation, m.seconds, m.reap, m.hit_count, m.mask, m.side, m.negated)
+def retargeted_element(element: Element, renamed: Renamed) -> Element:
+    """Return an element of a map with the new name of the chain that it leads to."""
+    value = element.value
+    if isinstance(value, Jump | Goto) and value.chain in renamed.chains:
+        return replace(element, value=type(value)(renamed.chains[value.chain]))
+    return element
+
+
+def _renamed_match(match: AnyMatch, renamed: Renamed) -> AnyMatch:
+    if isinstance(match, Recent) and match.name in renamed.chains:
+        return replace(match, name=renamed.chains[match.name])
+    if isinstance(match, Lookup) and match.name in renamed.sets:
+        return replace(match, name=renamed.sets[match.name])
     return match
 
 
-def _renamed_action(action: AnyAction, renamed: Mapping[str, str]) -> AnyAction:
-    if isinstance(action, Jump | Goto) and action.chain in renamed:
-        return type(action)(renamed[action.chain])
+def _renamed_action(action: AnyAction, renamed: Renamed) -> AnyAction:
+    if isinstance(action, Jump | Goto):
+        return _renamed_verdict(action, renamed)
+    if isinstance(action, UpdateSet) and action.name in renamed.sets:
+        return replace(action, name=renamed.sets[action.name])
+    if isinstance(action, VerdictMap | DnatMap) and isinstance(action.map, str):
+        return replace(action, map=renamed.sets.get(action.map, action.map))
+    if isinstance(action, VerdictMap) and not isinstance(action.map, str):
+        entries = tuple(VerdictEntry(e.key, _renamed_verdict(e.verdict, renamed)) for e in action.map)
+        return VerdictMap(action.key, entries)
     return action
 
 
-def _by_signature(chains: Iterable[Chain], table: Table, *, comments: bool) -> dict[Signature, list[str]]:
-    listed = list(chains)
-    signatures = _Signatures({chain.name: chain for chain in listed}, comments=comments)
-    found: dict[Signature, list[str]] = defaultdict(list)
-    for chain in listed:
-        found[signatures.of(chain.name)].append(chain.name)
-    return found
-
-
-class _Signatures:
-    """What chains hold, with the content of unnamed chains in the place of their names."""
-
-    def __init__(self, unnamed: Mapping[str, Chain], *, comments: bool) -> None:
-        self.unnamed = unnamed
-        self.comments = comments
-        self.known: dict[str, Signature] = {}
-        self.numbers: dict[Signature, int] = {}
-
-    def of(self, name: str) -> Signature:
-        """Return the signature of a chain: its name, if that is known to both sides."""
-        chain = self.unnamed.get(name)
-        if chain is None:
-            return name
-        if name not in self.known:
-            self.known[name] = _IN_A_CIRCLE
-            self.known[name] = tuple(self._rule(rule, name) for rule in chain.rules)
-        return self.known[name]
-
-    def _rule(self, rule: Rule, own_name: str) -> Signature:
-        matches = tuple(
-            self._match(match, own_name)
-            for match in rule.matches
-            if self.comments or not isinstance(match, Comment)
-        )
-        return matches, tuple(self._action(action) for action in rule.actions)
-
-    def _match(self, match: AnyMatch, own_name: str) -> Signature:
-        if isinstance(match, Recent) and (match.name == own_name or match.name in self.unnamed):
-            target = _IN_A_CIRCLE if match.name == own_name else self.of(match.name)
-            return target, match.operation, match.seconds, match.reap, match.hit_count, match.mask, match.side
-        return match
-
-    def _action(self, action: AnyAction) -> Signature:
-        return (type(action), self.of(action.chain)) if isinstance(action, Jump | Goto) else action
+def _renamed_verdict(verdict: Verdict, renamed: Renamed) -> Verdict:
+    if isinstance(verdict, Jump | Goto) and verdict.chain in renamed.chains:
+        return type(verdict)(renamed.chains[verdict.chain])
+    return verdict

@@ -40,17 +40,19 @@ class LostAffinity(msgspec.Struct, frozen=True):
 
 
 class Writes(msgspec.Struct, frozen=True):
-    """What is handed to the kernel: every chain that differs as a whole."""
+    """What is handed to the kernel: every chain that differs as a whole, elements of sets one by one."""
 
     rules: int = 0
     bytes: int = 0
     deleted_chains: int = 0
+    elements: int = 0
 
     def __add__(self, other: Writes) -> Writes:
         return Writes(
             self.rules + other.rules,
             self.bytes + other.bytes,
             self.deleted_chains + other.deleted_chains,
+            self.elements + other.elements,
         )
 
 
@@ -92,9 +94,20 @@ def impact_of(
         impact.started.extend(lost_clients(after, before))
         if change.key.protocol == "UDP":
             impact.stale_udp.extend(_stale_flows(name, change.flows))
-        if before is not None and before.affinity_seconds:
+        if before is not None and before.affinity_seconds and not (after and after.mode != before.mode):
             impact.affinity_lost.extend(_lost_affinity(name, change, before, after))
+    impact.affinity_lost.extend(_lost_with_mode(old, new))
     return impact
+
+
+def _lost_with_mode(
+    old: Mapping[PortKey, RecoveredPort], new: Mapping[PortKey, RecoveredPort]
+) -> Iterator[LostAffinity]:
+    """Yield the ports that lose their lists of clients, since each mode keeps its own."""
+    for key, before in old.items():
+        after = new.get(key)
+        if after and before.affinity_seconds and after.affinity_seconds and before.mode != after.mode:
+            yield LostAffinity(str(key), "", "each mode has lists of clients of its own")
 
 
 def _moved_shares(name: str, flows: Iterable[FlowChange]) -> Iterator[MovedShare]:

@@ -31,6 +31,7 @@ class FamilyReview:
     Attributes:
         settings: differences of the proxy's options.
         foreign: how many edits concern rules that are not ours.
+        rearranged: whether all rules are others since the mode or the layout is another one.
     """
 
     family: IpFamily
@@ -39,15 +40,22 @@ class FamilyReview:
     settings: list[Fact]
     impact: Impact
     foreign: int = 0
+    rearranged: bool = False
 
     @property
     def without_effect(self) -> int:
         """How many edits of our rules change no Service: of their order, names and comments."""
+        if self.rearranged:
+            return 0
         if not self.services and not self.settings:
-            return sum(len(chain.rules) or 1 for chain in self.rules.chains) - self.foreign
+            sets = sum(len(edit.elements) or 1 for edit in self.rules.sets)
+            chains = sum(len(chain.rules) or 1 for chain in self.rules.chains)
+            return chains + sets + len(self.rules.tables) - self.foreign
         renamed = any(change.old_key for change in self.services)
         return sum(
-            (edit.kind is EditKind.MOVE and edit.harmless) or (edit.cause is Cause.COMMENT and not renamed)
+            (edit.kind is EditKind.MOVE and edit.harmless)
+            or edit.cause is Cause.ENDPOINT_ORDER
+            or (edit.cause is Cause.COMMENT and not renamed)
             for edit in self.rules.rules()
         )
 
@@ -73,7 +81,7 @@ class Review:
         """Whether the sides differ at the level of the comparison."""
         if self.level is Level.SERVICE:
             return any(f.services or f.settings for f in self.families)
-        return any(f.rules.chains for f in self.families)
+        return any(f.rules for f in self.families)
 
     @property
     def services(self) -> Iterator[ServiceChange]:
@@ -81,10 +89,14 @@ class Review:
         for family in self.families:
             yield from family.services
 
-    def said_before(self, family: FamilyReview) -> bool:
-        """Whether an earlier family has the same settings."""
-        earlier = self.families[: self.families.index(family)]
-        return any(other.settings == family.settings for other in earlier)
+    @property
+    def settings(self) -> Iterator[tuple[IpFamily | None, list[Fact]]]:
+        """What differs of the proxy's options: first for all families, then for one alone."""
+        lists = [family.settings for family in self.families]
+        common = [fact for fact in lists[0] if all(fact in facts for facts in lists)] if lists else []
+        groups: list[tuple[IpFamily | None, list[Fact]]] = [(None, common)]
+        groups += [(f.family, [fact for fact in f.settings if fact not in common]) for f in self.families]
+        return ((family, facts) for family, facts in groups if facts)
 
     @property
     def in_both_families(self) -> set[PortKey]:

@@ -6,10 +6,11 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 
+from kproxy_nat.diff.draws import draw_likeness, told_draw
 from kproxy_nat.diff.edits import Cause, EditKind, RuleEdit
 from kproxy_nat.diff.overlap import Pin, may_overlap, pin_of
 from kproxy_nat.ruleset.actions import Accept, Drop, Reject
-from kproxy_nat.ruleset.matches import AnyMatch, Comment, Random
+from kproxy_nat.ruleset.matches import AnyMatch, Comment, OpaqueStatement, Random
 from kproxy_nat.ruleset.probability import intended_share
 from kproxy_nat.ruleset.rules import Rule
 
@@ -107,7 +108,7 @@ class _Crossings:
     def are_harmless(self, before: int, after: int) -> bool:
         """Whether no packet can meet this rule and one that it changed places with."""
         rule = self.old[before]
-        if not rule.actions:
+        if not _acts(rule):
             return True
         pin = pin_of(rule)
         near = self.pairs if pin is None else [*self.by_pin[None], *self.by_pin[pin]]
@@ -115,11 +116,20 @@ class _Crossings:
 
 
 def _order_matters(first: Rule, second: Rule) -> bool:
-    if not second.actions:
+    if not _acts(second):
         return False
-    if first.actions == second.actions and isinstance(first.actions[0], Accept | Drop | Reject):
+    if first.actions == second.actions and _is_final(first):
         return False
     return may_overlap(first, second)
+
+
+def _acts(rule: Rule) -> bool:
+    """Whether a rule does more than count, as far as we know."""
+    return bool(rule.actions) or any(isinstance(match, OpaqueStatement) for match in rule.matches)
+
+
+def _is_final(rule: Rule) -> bool:
+    return len(rule.actions) == 1 and isinstance(rule.actions[0], Accept | Drop | Reject)
 
 
 def _without(kind: type[AnyMatch], rule: Rule) -> tuple[AnyMatch, ...]:
@@ -127,12 +137,16 @@ def _without(kind: type[AnyMatch], rule: Rule) -> tuple[AnyMatch, ...]:
 
 
 _LIKENESSES: tuple[tuple[Cause, Callable[[Rule], Hashable]], ...] = (
+    (Cause.ENDPOINTS, draw_likeness),
     (Cause.PROBABILITY, lambda rule: (_without(Random, rule), rule.actions)),
     (Cause.COMMENT, lambda rule: (_without(Comment, rule), rule.actions)),
     (Cause.ACTION, lambda rule: rule.matches),
     (Cause.CONDITIONS, lambda rule: (tuple(map(type, rule.matches)), rule.actions)),
 )
-"""In which respect two rules may differ and still count as one that was changed; the closest first."""
+"""In which respect two rules may differ and still count as one that was changed; the closest first.
+
+Rules with the same likeness do; one without a likeness is like no other.
+"""
 
 
 def _updates(
@@ -144,16 +158,23 @@ def _updates(
     for cause, likeness in _LIKENESSES:
         candidates: dict[Hashable, deque[int]] = defaultdict(deque)
         for i in sorted(gone):
-            candidates[likeness(old[i])].append(i)
+            like = likeness(old[i])
+            if like is not None:
+                candidates[like].append(i)
         for j in sorted(come):
             known = candidates.get(likeness(new[j]))
             if known:
                 i = known.popleft()
                 gone.discard(i)
                 come.discard(j)
-                told = _told_apart(cause, old, i, new, j)
-                edits.append(RuleEdit(EditKind.UPDATE, i, j, old[i], new[j], cause=told))
+                edits.append(_update(cause, old, i, new, j))
     return edits
+
+
+def _update(cause: Cause, old: Sequence[Rule], i: int, new: Sequence[Rule], j: int) -> RuleEdit:
+    if cause is Cause.ENDPOINTS:
+        return told_draw(RuleEdit(EditKind.UPDATE, i, j, old[i], new[j]))
+    return RuleEdit(EditKind.UPDATE, i, j, old[i], new[j], cause=_told_apart(cause, old, i, new, j))
 
 
 def _told_apart(cause: Cause, old: Sequence[Rule], i: int, new: Sequence[Rule], j: int) -> Cause:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from kproxy_nat.diff.endpoint_facts import endpoint_facts, listed_endpoints
 from kproxy_nat.diff.facts import Change, Fact, ServiceChange, Sign, Topic
 from kproxy_nat.diff.flows import changed_flows
-from kproxy_nat.diff.wording import addresses_words, condition_words, rest_words
+from kproxy_nat.diff.wording import condition_words, rest_words
 from kproxy_nat.net.addresses import Address, join_host_port
 from kproxy_nat.recover import model
-from kproxy_nat.recover.model import NodeSettings, PortKey, RecoveredPort
+from kproxy_nat.recover.model import PortKey, RecoveredPort
+from kproxy_nat.ruleset.nft_values import merged_networks
 
 Ports = Mapping[PortKey, RecoveredPort]
 
@@ -141,7 +142,7 @@ def _address_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
         note = "" if old.node_port else _policy_note(old, new)
         yield Fact(_sign(old.node_port, new.node_port), Topic.ADDRESSES, text + note, "spec.ports")
     before, after = old.health_check_node_port, new.health_check_node_port
-    if before != after:
+    if before != after and old.mode == new.mode:
         text = _from_to("health check node port", str(before or ""), str(after or ""))
         yield Fact(_sign(before, after), Topic.ADDRESSES, text, "spec.healthCheckNodePort")
 
@@ -183,7 +184,7 @@ def _policy_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
 
 def _source_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
     field = "spec.loadBalancerSourceRanges"
-    if not (_has_firewall(old) and _has_firewall(new)):
+    if not (old.shows_source_ranges and new.shows_source_ranges) or _admits_same(old, new):
         return
     if old.source_ranges and new.source_ranges:
         for cidr in _without(old.source_ranges, new.source_ranges):
@@ -203,9 +204,16 @@ def _source_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
         yield Fact(Sign.ADDED if new.admits_node else Sign.REMOVED, Topic.SOURCES, text, field)
 
 
-def _has_firewall(port: RecoveredPort) -> bool:
-    """Whether rules would show source ranges, if there were any."""
-    return bool(port.endpoints) and model.LOAD_BALANCER_IP in port.addresses.values()
+def _admits_same(old: RecoveredPort, new: RecoveredPort) -> bool:
+    """Whether the same clients are admitted: nftables joins ranges, and addresses of the load balancer."""
+    if old.source_ranges == new.source_ranges and old.admits_node == new.admits_node:
+        return True
+    return bool(old.source_ranges and new.source_ranges) and _admitted(old) == _admitted(new)
+
+
+def _admitted(port: RecoveredPort) -> list[str]:
+    own = [a for a, kind in port.addresses.items() if kind == model.LOAD_BALANCER_IP]
+    return merged_networks([*port.source_ranges, *(own if port.admits_node else ())])
 
 
 def _affinity_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
@@ -241,38 +249,6 @@ def _rest_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
         yield Fact(Sign.REMOVED, Topic.RULES, rest_words(rule))
     for rule in _without(new.rest, old.rest):
         yield Fact(Sign.ADDED, Topic.RULES, rest_words(rule))
-
-
-_ALL = "the proxy's rules that belong to no Service"
-
-
-def diff_settings(old: NodeSettings, new: NodeSettings) -> list[Fact]:
-    """Return what differs in the proxy's options, as far as rules show it."""
-    if NodeSettings() in (old, new):
-        return (
-            []
-            if old == new
-            else [Fact(_sign(old != NodeSettings(), new != NodeSettings()), Topic.RULES, _ALL)]
-        )
-    facts = []
-    if old.masquerade_mark != new.masquerade_mark:
-        text = (
-            f"traffic to be masqueraded has mark {new.masquerade_mark:#x}, no longer {old.masquerade_mark:#x}"
-        )
-        facts.append(Fact(Sign.CHANGED, Topic.MASQUERADE, text))
-    if sorted(old.node_ports_on) != sorted(new.node_ports_on):
-        before, after = addresses_words(old.node_ports_on), addresses_words(new.node_ports_on)
-        text = f"node ports are open on {after}, no longer on {before}"
-        facts.append(Fact(Sign.CHANGED, Topic.ADDRESSES, text))
-    switches = (
-        (old.guards_localhost, new.guards_localhost, "neighbours are kept from loopback addresses"),
-        (old.drops_invalid, new.drops_invalid, "packets that conntrack calls INVALID are dropped"),
-        (old.random_fully, new.random_fully, "masquerading draws ports at random"),
-    )
-    for was, is_now, text in switches:
-        if was != is_now:
-            facts.append(Fact(Sign.ADDED if is_now else Sign.REMOVED, Topic.RULES, text))
-    return facts
 
 
 def _sign(before: object, after: object) -> Sign:

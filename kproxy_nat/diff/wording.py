@@ -36,4 +36,4 @@ def addresses_words(conditions: Iterable[str]) -> str:
 
 def rest_words(rest: str) -> str:
     """Return what there is to say of a rule that a service port should not have, or of one that it lacks."""
-    return f"a rule that is none of a Service: {rest}" if rest.startswith("-A ") else rest
+    return f"a rule that is none of a Service: {rest}" if rest.startswith(("-A ", "add ")) else rest

@@ -17,9 +17,10 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Rule
 
-_TABLE_LINE = re.compile(r"^\*(\S+)$", re.MULTILINE)
-_COMMIT_LINE = re.compile(r"^COMMIT$", re.MULTILINE)
-_OTHER_LINE = re.compile(r"^(?!$|[*:#]|-A \S|\[\d+:\d+\] -A \S|COMMIT$)", re.MULTILINE)
+# Patterns that begin with a line feed are found much faster than those of lines in general.
+_TABLE_LINE = re.compile(r"\n\*(\S+)(?=\n)")
+_COMMIT_LINE = re.compile(r"\nCOMMIT(?=\n)")
+_OTHER_LINE = re.compile(r"\n(?!\n|-A \S|[*:#]|\[\d+:\d+\] -A \S|COMMIT\n|\Z)")
 _TRANSACTION_SIGNS = ("--or-mark ", "--xor-mark ", "-m tcp -p ", "-m udp -p ", "-m sctp -p ")
 """Spellings of kube-proxy's transactions that no dump has."""
 
@@ -46,12 +47,13 @@ def load_dump(text: str, family: IpFamily, source: str = "rules") -> Dump:
     """
     if not text.endswith("\n"):
         text += "\n"
-    tables = _TABLE_LINE.findall(text)
+    lines = f"\n{text}"
+    tables = _TABLE_LINE.findall(lines)
     is_dump = (
-        len(tables) == len(set(tables)) == len(_COMMIT_LINE.findall(text))
+        len(tables) == len(set(tables)) == len(_COMMIT_LINE.findall(lines))
         and text.rstrip("\n").rpartition("\n")[2].startswith(("COMMIT", "#"))
         and BUILTIN_CHAINS.keys() >= set(tables)
-        and not _OTHER_LINE.search(text)
+        and not _OTHER_LINE.search(lines)
         and not any(sign in text for sign in _TRANSACTION_SIGNS)
     )
     if not is_dump:

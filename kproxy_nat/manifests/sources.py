@@ -23,8 +23,11 @@ STDIN = "-"
 _OTHER_SCHEMES = ("netns:", "host:", "cluster:")
 _SIGNIFICANT_LINE = re.compile(r"^(?!\s*(?:#.*)?$).*$", re.MULTILINE)
 _RULE_FILE = re.compile(
-    r"\*\w+\s*$|(?:add |flush |delete )?(?:table|ruleset)\s|:\S+ (?:-|ACCEPT|DROP) \[|(?:\[\d+:\d+\] )?-A \S"
+    r"\*\w+\s*$|:\S+ (?:-|ACCEPT|DROP) \[|(?:\[\d+:\d+\] )?-A \S"
+    r"|(?:(?:add|create|delete|destroy|flush|insert|list|replace) +)?(?:table|ruleset)(?:\s|$)"
+    r"|(?:add|create|delete|destroy|flush|insert|replace) +(?:chain|rule|set|map|element) "
 )
+_NFT_JSON = re.compile(r'\s*\{\s*"nftables"\s*:')
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
                 "/dev/null stands for nothing" if reading.any_form else "a manifest has at least one object"
             )
             reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", hint)
-    elif not _RULE_FILE.match(first[0]):
+    elif not (_RULE_FILE.match(first[0]) or _NFT_JSON.match(text)):
         reading.texts.append(SourceText(name, text, named))
     elif reading.any_form:
         reading.rules.append(SourceText(name, text, named))

@@ -9,9 +9,10 @@ from fractions import Fraction
 from kproxy_nat.formats.iptables_render import render_rule
 from kproxy_nat.lowering import chain_names as names
 from kproxy_nat.net.addresses import join_host_port
+from kproxy_nat.recover.iptables_layouts import jump_target
 from kproxy_nat.recover.model import Shares
 from kproxy_nat.recover.sources import RuleSource
-from kproxy_nat.ruleset.actions import Dnat, Jump
+from kproxy_nat.ruleset.actions import Dnat, SetMark
 from kproxy_nat.ruleset.matches import AnyMatch, Comment, Protocol, Random, Recent, Source, Transport
 from kproxy_nat.ruleset.probability import SCALE, intended_share
 from kproxy_nat.ruleset.rules import Rule
@@ -55,14 +56,14 @@ def read_balancing(source: RuleSource, chain: str) -> Balancing:
     for rule in source.rules("nat", chain):
         target = jump_target(rule)
         kinds = {type(match) for match in rule.matches} - {Comment}
-        if target == names.MARK_MASQ and not choosing:
+        if marks(rule) and not choosing:
             result.head.append(rule)
         elif not target.startswith(names.ENDPOINT_PREFIX) or not kinds <= {Random, Recent}:
             result.rest.append(rule_text(source, chain, rule))
         elif Recent in kinds:
             sticky[target] = next(match.seconds for match in rule.matches if isinstance(match, Recent))
         else:
-            choosing.append((target, _threshold(rule.matches)))
+            choosing.append((target, threshold_of(rule.matches)))
     endpoints = {target: _read_endpoint(source, target) for target, _ in choosing}
     for target, endpoint in endpoints.items():
         result.rest += endpoint.rest
@@ -73,10 +74,9 @@ def read_balancing(source: RuleSource, chain: str) -> Balancing:
     return result
 
 
-def jump_target(rule: Rule) -> str:
-    """Return the chain that a rule leads to, empty if to none."""
-    action = rule.actions[0] if rule.actions else None
-    return action.chain if isinstance(action, Jump) else ""
+def marks(rule: Rule) -> bool:
+    """Whether a rule has traffic masqueraded, by its mark."""
+    return jump_target(rule) == names.MARK_MASQ or any(isinstance(a, SetMark) for a in rule.actions)
 
 
 def rule_text(source: RuleSource, chain: str, rule: Rule) -> str:
@@ -84,7 +84,8 @@ def rule_text(source: RuleSource, chain: str, rule: Rule) -> str:
     return f"-A {chain} {render_rule(rule, source.family)}"
 
 
-def _threshold(matches: Sequence[AnyMatch]) -> int | None:
+def threshold_of(matches: Sequence[AnyMatch]) -> int | None:
+    """Return out of how many of the kernel's numbers a rule matches; ``None`` for all."""
     for match in matches:
         if isinstance(match, Random):
             return SCALE - match.threshold if match.negated else match.threshold
@@ -116,7 +117,7 @@ def _read_endpoint(source: RuleSource, chain: str) -> _Endpoint:
     for rule in source.rules("nat", chain):
         action = rule.actions[0] if rule.actions else None
         kinds = {type(match) for match in rule.matches} - {Comment}
-        if jump_target(rule) == names.MARK_MASQ and kinds == {Source} and not text:
+        if marks(rule) and kinds == {Source} and not text:
             hairpin = next(m.network.partition("/")[0] for m in rule.matches if isinstance(m, Source))
         elif isinstance(action, Dnat) and kinds <= {Recent, Protocol, Transport} and not text:
             text = join_host_port(action.address, action.port)

@@ -1,4 +1,4 @@
-"""Reading service ports out of iptables rules in the layout ``kube-proxy``.
+"""Reading service ports out of iptables rules of either layout.
 
 What a rule is for is told by its chain and by what it matches; by its comment only where that is the one
 difference there is: the Service's name, and the kind of an address.
@@ -10,11 +10,19 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from kproxy_nat.formats.iptables_render import render_rule
-from kproxy_nat.lowering import chain_names as names
 from kproxy_nat.recover import model
-from kproxy_nat.recover.balancing import Balancing, jump_target, read_balancing, rule_text
+from kproxy_nat.recover.balancing import Balancing, marks, read_balancing, rule_text
+from kproxy_nat.recover.compact_balancing import read_compact_balancing
+from kproxy_nat.recover.iptables_layouts import (
+    COMPACT,
+    KUBE_PROXY,
+    IptablesLayout,
+    Role,
+    dispatch_rules,
+    jump_target,
+)
 from kproxy_nat.recover.model import PortKey, RecoveredPort
-from kproxy_nat.recover.sources import DISPATCH_CHAINS, RuleSource
+from kproxy_nat.recover.sources import RuleSource
 from kproxy_nat.ruleset.actions import Accept, Drop, Reject
 from kproxy_nat.ruleset.matches import (
     AddrType,
@@ -28,8 +36,10 @@ from kproxy_nat.ruleset.matches import (
 )
 from kproxy_nat.ruleset.rules import Rule
 
-Dispatch = list[tuple[str, str, Rule]]
-"""Rules of one service port in the dispatch chains, with table and chain."""
+Dispatch = list[tuple[Role, str, Rule]]
+"""Rules of one service port in the dispatch chains, with what they are for, and their chain."""
+
+_BALANCING = {KUBE_PROXY.name: read_balancing, COMPACT.name: read_compact_balancing}
 
 _KINDS = {
     "external IP": model.EXTERNAL_IP,
@@ -39,31 +49,33 @@ _HASH_LENGTH = 16
 
 
 def read_services(source: RuleSource) -> dict[PortKey, RecoveredPort]:
-    """Return the service ports that rules implement, sorted.
+    """Return the service ports that rules implement, sorted; where both layouts serve one, kube-proxy's.
 
     Raises:
         InvalidInputError: a rule is broken.
     """
+    ports = {**_read_layout(source, COMPACT), **_read_layout(source, KUBE_PROXY)}
+    return {key: ports[key] for key in sorted(ports)}
+
+
+def _read_layout(source: RuleSource, layout: IptablesLayout) -> dict[PortKey, RecoveredPort]:
     found: dict[PortKey, Dispatch] = defaultdict(list)
-    for table, chains in DISPATCH_CHAINS.items():
-        for chain in chains:
-            for rule in source.rules(table, chain):
-                key = _key(rule, table, chain)
-                if key is not None:
-                    found[key].append((table, chain, rule))
+    for role, chain, rule in dispatch_rules(source, layout):
+        key = _key(rule, role)
+        if key is not None:
+            found[key].append((role, chain, rule))
     _give_health_checks(found)
-    return {key: _PortReader(source, key).read(found[key]) for key in sorted(found)}
+    return {key: _PortReader(source, layout, key).read(rules) for key, rules in found.items()}
 
 
-def _key(rule: Rule, table: str, chain: str) -> PortKey | None:
+def _key(rule: Rule, role: Role) -> PortKey | None:
     """Return the service port that a rule of a dispatch chain belongs to."""
     comment = next((match.text for match in rule.matches if isinstance(match, Comment)), "")
     protocol = next((match.name for match in rule.matches if isinstance(match, Protocol)), "")
     name = comment.partition(" ")[0]
     if not protocol or name.count("/") != 1:
         return None
-    health_check = (table, chain) == ("filter", names.NODE_PORTS)
-    return PortKey(name, "" if health_check else protocol.upper())
+    return PortKey(name, "" if role is Role.HEALTH_CHECK else protocol.upper())
 
 
 def _give_health_checks(found: dict[PortKey, Dispatch]) -> None:
@@ -79,8 +91,9 @@ def _give_health_checks(found: dict[PortKey, Dispatch]) -> None:
 
 
 class _PortReader:
-    def __init__(self, source: RuleSource, key: PortKey) -> None:
+    def __init__(self, source: RuleSource, layout: IptablesLayout, key: PortKey) -> None:
         self.source = source
+        self.layout = layout
         self.key = key
         self.cluster_ip = ""
         self.port = self.node_port = self.health_check_node_port = 0
@@ -92,16 +105,16 @@ class _PortReader:
         self.rest: list[str] = []
 
     def read(self, dispatch: Dispatch) -> RecoveredPort:
-        for table, chain, rule in dispatch:
-            if not _READERS[table, chain](self, rule):
+        for role, chain, rule in dispatch:
+            if not _READERS[role](self, rule):
                 self.rest.append(rule_text(self.source, chain, rule))
         if self.internal_target:
-            local = self.internal_target.startswith(names.LOCAL_PREFIX)
+            local = self.internal_target.startswith(self.layout.local)
             self.internal_policy = model.LOCAL if local else model.CLUSTER
         elif self.internal_verdict == model.DROP:
             self.internal_policy = model.LOCAL
-        cluster = self._balancing(names.CLUSTER_PREFIX)
-        local_ = self._balancing(names.LOCAL_PREFIX)
+        cluster = self._balancing(self.layout.cluster)
+        local_ = self._balancing(self.layout.local)
         self._read_external()
         self._read_firewall()
         masquerade = self._masquerade(cluster, local_)
@@ -110,7 +123,7 @@ class _PortReader:
             self.source.family,
             self.cluster_ip,
             self.port,
-            self.addresses,
+            self._listed_addresses(),
             self.node_port,
             self.health_check_node_port,
             self.internal_policy,
@@ -128,7 +141,9 @@ class _PortReader:
         )
 
     def _balancing(self, prefix: str) -> Balancing:
-        return read_balancing(self.source, prefix + self.hash) if self.hash else Balancing()
+        if not self.hash:
+            return Balancing()
+        return _BALANCING[self.layout.name](self.source, prefix + self.hash)
 
     def _aim(self, rule: Rule, *prefixes: str) -> bool:
         """Note the hash that the chains of the service port share; tell whether the rule leads to such."""
@@ -150,8 +165,8 @@ class _PortReader:
         if words in _KINDS:
             self.addresses[address] = _KINDS[words]
             self.port = port
-            return self._aim(rule, names.EXTERNAL_PREFIX, names.FIREWALL_PREFIX)
-        if self.cluster_ip or not self._aim(rule, names.CLUSTER_PREFIX, names.LOCAL_PREFIX):
+            return self._aim(rule, self.layout.external, self.layout.firewall)
+        if self.cluster_ip or not self._aim(rule, self.layout.cluster, self.layout.local):
             return False
         self.cluster_ip, self.port, self.internal_target = address, port, jump_target(rule)
         return True
@@ -160,7 +175,7 @@ class _PortReader:
         """Nat: a node port leads to chains of the service port; with nfacct, twice."""
         _, port = _destination(rule)
         self.node_port = port
-        return bool(port) and self._aim(rule, names.EXTERNAL_PREFIX)
+        return bool(port) and self._aim(rule, self.layout.external)
 
     def refused_cluster_ip(self, rule: Rule) -> bool:
         """Filter: traffic to the cluster IP has no endpoint."""
@@ -169,8 +184,13 @@ class _PortReader:
         return bool(self.cluster_ip and self.internal_verdict)
 
     def refused_external(self, rule: Rule) -> bool:
-        """Filter: traffic to another address has no endpoint."""
+        """Filter: traffic to another address has no endpoint.
+
+        The compact layout repeats a refused node port before an address that may be the node's.
+        """
         address, port = _destination(rule)
+        if address and any(isinstance(match, AddrType) for match in rule.matches):
+            return True
         self.external_verdict = _verdict(rule)
         if address:
             self.addresses.setdefault(address, model.EXTERNAL_ADDRESS)
@@ -192,26 +212,26 @@ class _PortReader:
 
     def _read_external(self) -> None:
         """Read what external traffic meets: masquerade, or the short cuts of the policy Local."""
-        chain = names.EXTERNAL_PREFIX + self.hash
+        chain = self.layout.external + self.hash
         for rule in self.source.rules("nat", chain) if self.hash else ():
             kinds = [type(match) for match in rule.matches if not isinstance(match, Comment)]
             target = jump_target(rule)
-            if target == names.MARK_MASQ and not kinds:
+            if marks(rule) and not kinds:
                 self.external_policy = model.CLUSTER
-            elif kinds == [AddrType] and target in (names.MARK_MASQ, names.CLUSTER_PREFIX + self.hash):
+            elif kinds == [AddrType] and (marks(rule) or target == self.layout.cluster + self.hash):
                 self.external_policy = model.LOCAL
-            elif kinds in ([Source], [InInterface]) and target == names.CLUSTER_PREFIX + self.hash:
+            elif kinds in ([Source], [InInterface]) and target == self.layout.cluster + self.hash:
                 self.pods_are = self._condition(rule, (Comment,))
-            elif kinds or not target.startswith((names.CLUSTER_PREFIX, names.LOCAL_PREFIX)):
+            elif kinds or not target.startswith((self.layout.cluster, self.layout.local)):
                 self.rest.append(rule_text(self.source, chain, rule))
         if self.external_verdict == model.DROP or self.health_check_node_port:
             self.external_policy = model.LOCAL
 
     def _read_firewall(self) -> None:
-        chain = names.FIREWALL_PREFIX + self.hash
+        chain = self.layout.firewall + self.hash
         for rule in self.source.rules("nat", chain) if self.hash else ():
             kinds = [type(match) for match in rule.matches if not isinstance(match, Comment)]
-            if kinds == [Source] and jump_target(rule) == names.EXTERNAL_PREFIX + self.hash:
+            if kinds == [Source] and jump_target(rule) == self.layout.external + self.hash:
                 self.ranges.append(next(str(m.network) for m in rule.matches if isinstance(m, Source)))
             elif kinds or rule.actions:
                 self.rest.append(rule_text(self.source, chain, rule))
@@ -223,7 +243,15 @@ class _PortReader:
 
     def _admits_node(self) -> bool:
         own = self._own_addresses()
-        return bool(own) and len(self.ranges) > len(own) and self.ranges[-len(own) :] == own
+        return bool(own) and len(self.ranges) > len(own) and set(self.ranges[-len(own) :]) == set(own)
+
+    def _listed_addresses(self) -> dict[str, str]:
+        """Return the addresses in the order of the rules that admit them, which trees do not keep."""
+        if not self._admits_node():
+            return self.addresses
+        places = {source.partition("/")[0]: place for place, source in enumerate(self.ranges)}
+        listed = sorted(self.addresses, key=lambda address: places.get(address, 0))
+        return {address: self.addresses[address] for address in listed}
 
     def _source_ranges(self) -> tuple[str, ...]:
         own = self._own_addresses()
@@ -231,8 +259,8 @@ class _PortReader:
 
     def _masquerade(self, cluster: Balancing, local: Balancing) -> str:
         """Return which traffic to the cluster IP is masqueraded."""
-        prefix = names.LOCAL_PREFIX if self.internal_policy == model.LOCAL else names.CLUSTER_PREFIX
-        own, other = (local, cluster) if prefix == names.LOCAL_PREFIX else (cluster, local)
+        prefix = self.layout.local if self.internal_policy == model.LOCAL else self.layout.cluster
+        own, other = (local, cluster) if prefix == self.layout.local else (cluster, local)
         found = [
             self._condition(rule, (Comment, Destination, Protocol, Transport)) or "all" for rule in own.head
         ]
@@ -244,13 +272,13 @@ class _PortReader:
         return render_rule(Rule(matches, ()), self.source.family)
 
 
-_READERS: dict[tuple[str, str], Callable[[_PortReader, Rule], bool]] = {
-    ("nat", names.SERVICES): _PortReader.services_rule,
-    ("nat", names.NODE_PORTS): _PortReader.node_ports_rule,
-    ("filter", names.SERVICES): _PortReader.refused_cluster_ip,
-    ("filter", names.EXTERNAL_SERVICES): _PortReader.refused_external,
-    ("filter", names.PROXY_FIREWALL): _PortReader.firewall_rule,
-    ("filter", names.NODE_PORTS): _PortReader.health_check_rule,
+_READERS: dict[Role, Callable[[_PortReader, Rule], bool]] = {
+    Role.SERVICE: _PortReader.services_rule,
+    Role.NODE_PORT: _PortReader.node_ports_rule,
+    Role.REFUSED_CLUSTER_IP: _PortReader.refused_cluster_ip,
+    Role.REFUSED_EXTERNAL: _PortReader.refused_external,
+    Role.FIREWALL: _PortReader.firewall_rule,
+    Role.HEALTH_CHECK: _PortReader.health_check_rule,
 }
 
 

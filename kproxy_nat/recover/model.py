@@ -19,6 +19,9 @@ LOCAL = "Local"
 REJECT = "REJECT"
 DROP = "DROP"
 
+CUT = "..."
+"""The end of a name in the comment of an element of nftables that has no room for all of it."""
+
 Shares = dict[str, Fraction]
 """Endpoints as ``address:port``, in the order of the rules, each with its part of new connections."""
 
@@ -39,11 +42,17 @@ class PortKey(msgspec.Struct, frozen=True, gc=False, order=True):
         return f"{self.service}/{self.protocol}"
 
 
+IPTABLES, NFTABLES = "iptables", "nftables"
+KUBE_PROXY, COMPACT = "kube-proxy", "compact"
+
+
 class RecoveredPort(msgspec.Struct, frozen=True):
     """A service port, as the rules of one family implement it.
 
     What the rules do not show has its empty value: a policy without any traffic that it could decide about,
-    source ranges without endpoints.
+    source ranges without endpoints. Rules of nftables show no health check, and of an address that is no
+    cluster IP only with source ranges that it is a load balancer's; those of iptables show source ranges
+    only where there are endpoints.
 
     Attributes:
         cluster_ip: empty if no rule mentions it.
@@ -60,6 +69,8 @@ class RecoveredPort(msgspec.Struct, frozen=True):
         internal_verdict: what happens to traffic to the cluster IP that has no endpoint.
         external_verdict: the same for traffic to the other addresses.
         rest: rules of the service port that are none of a Service, as text.
+        mode: of the proxy, iptables or nftables.
+        on_node: endpoints that the rules of nftables know to be on this node, sorted.
     """
 
     key: PortKey
@@ -81,6 +92,15 @@ class RecoveredPort(msgspec.Struct, frozen=True):
     internal_verdict: str = ""
     external_verdict: str = ""
     rest: tuple[str, ...] = ()
+    mode: str = IPTABLES
+    on_node: tuple[str, ...] = ()
+
+    @property
+    def shows_source_ranges(self) -> bool:
+        """Whether the rules would show source ranges, if there were any."""
+        if self.mode == NFTABLES:
+            return bool(self.addresses)
+        return bool(self.endpoints) and LOAD_BALANCER_IP in self.addresses.values()
 
     @property
     def internal_endpoints(self) -> Shares:
@@ -103,14 +123,31 @@ class NodeSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         masquerade_mark: the packet mark for traffic to be masqueraded, 0 if there is no such rule.
-        node_ports_on: the conditions on addresses that serve node ports.
+        node_ports_on: the conditions on addresses that serve node ports; ``None`` where the rules do not show
+            them, as those of the compact layout without node ports.
         guards_localhost: whether neighbours are kept from loopback addresses.
         drops_invalid: whether packets that conntrack calls INVALID are dropped.
         random_fully: whether masquerading draws ports at random.
+        mode: of the proxy, iptables or nftables; empty if there are no rules of Services.
+        layout: how the rules are arranged.
+        cluster_ip_masquerade: in nftables mode, which traffic to all cluster IPs is masqueraded, as
+            :attr:`RecoveredPort.masquerade`.
+        masquerades_hairpin: whether what an endpoint sends to itself is masqueraded, as far as that is one
+            rule for all of them.
+        service_cidrs: networks in which traffic to addresses of no Service is dropped.
     """
 
     masquerade_mark: int = 0
-    node_ports_on: tuple[str, ...] = ()
+    node_ports_on: tuple[str, ...] | None = ()
     guards_localhost: bool = False
     drops_invalid: bool = False
     random_fully: bool = False
+    mode: str = ""
+    layout: str = ""
+    cluster_ip_masquerade: str = ""
+    masquerades_hairpin: bool = False
+    service_cidrs: tuple[str, ...] = ()
+
+    def is_arranged_unlike(self, other: NodeSettings) -> bool:
+        """Whether both are there, in different modes or layouts."""
+        return bool(self.mode and other.mode) and (self.mode, self.layout) != (other.mode, other.layout)

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, cidr_contains, is_loopback, parse_address
+from kproxy_nat.proxy.options import LOOPBACK
 from kproxy_nat.recover import model
 from kproxy_nat.recover.model import NodeSettings, RecoveredPort
 from kproxy_nat.recover.objects import NODE_NAME, UNSEEN, ZONE, Manifest, Ports
@@ -15,6 +16,7 @@ from kproxy_nat.recover.objects import NODE_NAME, UNSEEN, ZONE, Manifest, Ports
 _EVERY_LOCAL_ADDRESS = "--dst-type LOCAL"
 _HOST = re.compile(r"-d (\S+)/(?:32|128)")
 _DEFAULT_MARK = 1 << 14
+_EVERYWHERE = {IpFamily.IPV4: "0.0.0.0/0", IpFamily.IPV6: "::/0"}
 _NOWHERE = {IpFamily.IPV4: "192.0.2.255/32", IpFamily.IPV6: "2001:db8::ffff/128"}
 """A network that no node has an address in, to serve node ports nowhere."""
 
@@ -36,42 +38,49 @@ def node_object(families: Mapping[IpFamily, tuple[Ports, NodeSettings]], *, zone
 
 def configuration_object(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manifest:
     """Return the proxy's configuration."""
+    mode = next((s.mode for _, s in families.values() if s.mode), model.IPTABLES)
     made: Manifest = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": "iptables",
+        "mode": mode,
     }
     made |= _detection(families)
     addresses = [cidr for f, (_, settings) in families.items() for cidr in _node_port_addresses(f, settings)]
     made |= {"nodePortAddresses": addresses} if addresses else {}
-    iptables = _iptables(families)
-    made |= {"iptables": iptables} if iptables else {}
+    section = _section(families, mode)
+    made |= {mode: section} if section else {}
+    if mode == model.NFTABLES:
+        return made
     if not any(settings.drops_invalid for _, settings in families.values()):
         made["conntrack"] = {"tcpBeLiberal": True}
     return made
 
 
-def _iptables(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> dict[str, Any]:
+def _section(families: Mapping[IpFamily, tuple[Ports, NodeSettings]], mode: str) -> dict[str, Any]:
+    """Return the options of one mode."""
     fields: dict[str, Any] = {}
     marks = {settings.masquerade_mark for _, settings in families.values()} - {0, _DEFAULT_MARK}
     if marks:
         fields["masqueradeBit"] = max(marks).bit_length() - 1
-    if any(port.masquerade == "all" for ports, _ in families.values() for port in ports.values()):
+    if "all" in _masqueraded(families):
         fields["masqueradeAll"] = True
     four = families.get(IpFamily.IPV4)
-    if four is not None and not four[1].guards_localhost:
+    if mode == model.IPTABLES and four is not None and not four[1].guards_localhost:
         fields["localhostNodePorts"] = False
     return fields
 
 
+def _masqueraded(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> list[str]:
+    """Return the conditions under which traffic to cluster IPs is masqueraded."""
+    found = [settings.cluster_ip_masquerade for _, settings in families.values()]
+    return [*found, *(port.masquerade for ports, _ in families.values() for port in ports.values())]
+
+
 def _detection(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manifest:
     """Return how traffic of pods is told from other traffic."""
-    conditions: dict[str, None] = {}
-    for ports, _ in families.values():
-        for port in ports.values():
-            for condition in (port.masquerade.removeprefix("! "), port.pods_are):
-                if condition not in ("", "all"):
-                    conditions[condition] = None
+    found = [condition.removeprefix("! ") for condition in _masqueraded(families)]
+    found += [port.pods_are for ports, _ in families.values() for port in ports.values()]
+    conditions = [condition for condition in dict.fromkeys(found) if condition not in ("", "all")]
     interfaces = [c.removeprefix("-i ") for c in conditions if c.startswith("-i ")]
     if interfaces and interfaces[0].endswith("+"):
         prefix = {"interfaceNamePrefix": interfaces[0].removesuffix("+")}
@@ -83,14 +92,17 @@ def _detection(families: Mapping[IpFamily, tuple[Ports, NodeSettings]]) -> Manif
 
 
 def _node_port_addresses(family: IpFamily, settings: NodeSettings) -> list[str]:
-    if any(_EVERY_LOCAL_ADDRESS in condition for condition in settings.node_ports_on):
+    if settings.node_ports_on is None:
         return []
+    if any(_EVERY_LOCAL_ADDRESS in condition for condition in settings.node_ports_on):
+        # In iptables mode this is the default.
+        return [_EVERYWHERE[family]] if settings.mode == model.NFTABLES else []
     hosts = [f"{address}/{family.bits}" for address in _node_port_hosts(settings)]
     return hosts or [_NOWHERE[family]]
 
 
 def _node_port_hosts(settings: NodeSettings) -> list[Address]:
-    found = (_HOST.fullmatch(condition) for condition in settings.node_ports_on)
+    found = (_HOST.fullmatch(condition) for condition in settings.node_ports_on or ())
     return [parse_address(host[1]) for host in found if host]
 
 
@@ -99,9 +111,11 @@ def _node_ip(family: IpFamily, ports: Iterable[RecoveredPort], serving: Sequence
     guarded = [
         port
         for port in ports
-        if port.source_ranges and model.LOAD_BALANCER_IP in port.addresses.values() and port.endpoints
+        if port.source_ranges
+        and model.LOAD_BALANCER_IP in port.addresses.values()
+        and port.shows_source_ranges
     ]
-    if not serving and not any(port.admits_node for port in guarded):
+    if not serving and all(_is_admitted(port, LOOPBACK[family]) == port.admits_node for port in guarded):
         return []
     candidates = [*serving, Address(UNSEEN[family]), *_range_addresses(guarded)]
     fitting = (a for a in candidates if all(_is_admitted(port, a) == port.admits_node for port in guarded))

@@ -30,8 +30,8 @@ def service_objects(families: Sequence[Ports]) -> list[Manifest]:
     by_service: dict[tuple[str, str], list[RecoveredPort]] = defaultdict(list)
     for ports in families:
         for port in ports.values():
-            namespace, _, name = port.key.namespace_and_name.partition("/")
-            by_service[namespace, name].append(port)
+            namespace, _, name = port.key.namespace_and_name.removesuffix(model.CUT).partition("/")
+            by_service[namespace, name.rstrip("-")].append(port)
     made: list[Manifest] = []
     for (namespace, name), found in sorted(by_service.items()):
         made.append(_service(namespace, name, found))
@@ -46,7 +46,7 @@ def needs_zone(families: Sequence[Ports]) -> bool:
 
 def _service(namespace: str, name: str, ports: Sequence[RecoveredPort]) -> Manifest:
     addresses: dict[str, str] = {}
-    for port in ports:
+    for port in sorted(ports, key=lambda port: not port.admits_node):
         for address, kind in port.addresses.items():
             if addresses.get(address, model.EXTERNAL_ADDRESS) == model.EXTERNAL_ADDRESS:
                 addresses[address] = kind
@@ -86,7 +86,7 @@ def _port_list(ports: Iterable[RecoveredPort]) -> list[Manifest]:
     listed: dict[PortKey, Manifest] = {}
     for port in ports:
         entry = listed.setdefault(port.key, {})
-        name = port.key.service.partition(":")[2]
+        name = port.key.service.removesuffix(model.CUT).partition(":")[2]
         entry |= {"name": name} if name else {}
         entry |= {"port": port.port, "protocol": port.key.protocol}
         entry |= {"nodePort": port.node_port} if port.node_port else {}
@@ -96,7 +96,7 @@ def _port_list(ports: Iterable[RecoveredPort]) -> list[Manifest]:
 def _policies(ports: Sequence[RecoveredPort]) -> Manifest:
     """Return the fields that all ports of a Service share; any port may be the one that shows them."""
     fields: Manifest = {}
-    ranges = list(dict.fromkeys(cidr for port in ports for cidr in port.source_ranges))
+    ranges = [cidr for family in IpFamily for cidr in _source_ranges(ports, family)]
     seconds = max(port.affinity_seconds for port in ports)
     if any(port.internal_policy == model.LOCAL for port in ports):
         fields["internalTrafficPolicy"] = model.LOCAL
@@ -108,6 +108,12 @@ def _policies(ports: Sequence[RecoveredPort]) -> Manifest:
         fields["sessionAffinity"] = "ClientIP"
         fields["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": seconds}}
     return fields
+
+
+def _source_ranges(ports: Iterable[RecoveredPort], family: IpFamily) -> tuple[str, ...]:
+    """Return the ranges of one family: all ports that show any show the same, in the same order."""
+    shown = [port.source_ranges for port in ports if port.family is family]
+    return max(shown, key=len, default=())
 
 
 def _is_narrowed(port: RecoveredPort) -> bool:
@@ -145,7 +151,7 @@ def _slices(namespace: str, service: str, ports: Sequence[RecoveredPort]) -> Ite
 
 
 def _slice_port(key: PortKey, number: int) -> Manifest:
-    name = key.service.partition(":")[2]
+    name = key.service.removesuffix(model.CUT).partition(":")[2]
     return {"name": name, "port": number, "protocol": key.protocol}
 
 
@@ -153,14 +159,15 @@ def _by_number(port: RecoveredPort) -> dict[int, list[Manifest]]:
     """Return the endpoints of a port by their port number."""
     found: dict[int, list[Manifest]] = defaultdict(list)
     narrowed = _is_narrowed(port)
-    tells_nodes = model.LOCAL in (port.internal_policy, port.external_policy)
+    by_policy = model.LOCAL in (port.internal_policy, port.external_policy)
     for endpoint in port.endpoints:
         if not endpoint:
             continue
         address, _, number = endpoint.rpartition(":")
         entry: Manifest = {"addresses": [address.strip("[]")], "conditions": {"ready": True}}
-        if tells_nodes:
-            entry["nodeName"] = NODE_NAME if endpoint in port.local else OTHER_NODE
+        if by_policy or port.mode == model.NFTABLES:
+            here = port.local if by_policy else port.on_node
+            entry["nodeName"] = NODE_NAME if endpoint in here else OTHER_NODE
         if narrowed:
             zone = ZONE if endpoint in port.cluster else OTHER_ZONE
             entry["hints"] = {"forZones": [{"name": zone}]}

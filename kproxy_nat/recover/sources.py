@@ -9,15 +9,19 @@ from typing import Protocol
 
 from kproxy_nat.formats.iptables_rule_files import DumpedRules
 from kproxy_nat.lowering import chain_names as names
+from kproxy_nat.lowering import compact_names
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.rules import Rule, Ruleset
 
-DISPATCH_CHAINS = {
+_DISPATCH_CHAINS = {
     "nat": (names.SERVICES, names.NODE_PORTS),
     "filter": (names.SERVICES, names.EXTERNAL_SERVICES, names.PROXY_FIREWALL, names.NODE_PORTS),
 }
-"""The chains in which each rule belongs to a Service, named by the first word of its comment."""
+_TREES = tuple(
+    prefix for root, prefix in compact_names.BRANCH_PREFIXES.items() if root != compact_names.HAIRPIN
+)
+_ROOTS = frozenset(compact_names.BRANCH_PREFIXES) - {compact_names.HAIRPIN}
 
 _OWNER = re.compile(r'--comment (?:"([^" ]+/[^" ]+)[" ]|([^" ]+/\S+))')
 
@@ -78,7 +82,7 @@ class DumpSource:
         Raises:
             InvalidInputError: a rule is broken.
         """
-        if self.services is None or chain not in DISPATCH_CHAINS.get(table, ()):
+        if self.services is None or not is_dispatch(table, chain):
             return self.dumped.rules(table, chain)
         if (table, chain) not in self._known:
             lines = self.dumped.dump.table(table).chains.get(chain, "").splitlines(keepends=True)
@@ -89,6 +93,11 @@ class DumpSource:
     def _is_wanted(self, line: str) -> bool:
         owner = owner_of(line)
         return not owner or (self.services is not None and owner in self.services)
+
+
+def is_dispatch(table: str, chain: str) -> bool:
+    """Whether each rule of a chain belongs to a Service, named by its comment, or leads to such a chain."""
+    return chain in _DISPATCH_CHAINS.get(table, ()) or chain in _ROOTS or chain.startswith(_TREES)
 
 
 def owner_of(line: str) -> str:

@@ -93,6 +93,11 @@ class Table(msgspec.Struct):
         """The table's key in a rule set: its name, with the family before it if it serves both."""
         return f"{BOTH_FAMILIES} {self.name}" if self.family == BOTH_FAMILIES else self.name
 
+    @property
+    def label(self) -> str:
+        """What the table is called among all tables: its name, with nft's family before it, if it has one."""
+        return f"{self.family} {self.name}" if self.family else self.name
+
 
 class Ruleset(msgspec.Struct):
     """The tables of one IP family, by :attr:`Table.key`."""

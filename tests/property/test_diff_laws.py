@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kproxy_nat.diff.edits import EditKind, RulesetDiff
 from kproxy_nat.diff.rules import diff_rules
-from kproxy_nat.diff.services import diff_services, diff_settings
+from kproxy_nat.diff.services import diff_services
+from kproxy_nat.diff.settings import diff_settings
 from kproxy_nat.diff.structural import apply_diff, diff_rulesets
 from kproxy_nat.diff.unified import Block, unified_diff
 from kproxy_nat.formats.iptables_difference import differing_rulesets

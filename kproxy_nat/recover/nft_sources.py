@@ -1,0 +1,135 @@
+"""Where rules of nftables are read from, and whose they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kproxy_nat.formats.nft_rule_files import NftRules
+from kproxy_nat.lowering import nftables_names as names
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.recover.model import CUT, PortKey
+from kproxy_nat.ruleset.actions import Goto
+from kproxy_nat.ruleset.keys import KeyValue
+from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
+from kproxy_nat.ruleset.sets import Element, NamedSet
+
+DISPATCH_MAPS = (
+    names.SERVICES_MAP,
+    names.NODE_PORTS_MAP,
+    names.FIREWALL_MAP,
+    names.NO_ENDPOINT_SERVICES_MAP,
+    names.NO_ENDPOINT_NODE_PORTS_MAP,
+)
+"""The maps in which each element belongs to a Service: by the chain that it leads to, or by its comment."""
+
+_CHAIN = re.compile(
+    r"(?:service|local|external|firewall|endpoint)-[A-Z2-7]{8}-([^/]+/[^/]+)/([a-z]+)/([^_]*)(?:__.*)?"
+)
+_LINE_OWNER = re.compile(rf' goto ({_CHAIN.pattern})$| comment "([^"]+)"')
+
+
+class NftSource(Protocol):
+    """The table of one family, object by object, in canonical form."""
+
+    @property
+    def family(self) -> IpFamily:
+        """The family."""
+        ...
+
+    @property
+    def services(self) -> Collection[str] | None:
+        """The service ports that are wanted, as ``namespace/name:port``; ``None`` for all."""
+        ...
+
+    def rules(self, chain: str) -> Sequence[Rule]:
+        """Return the rules of a chain; none of a chain that is not there."""
+        ...
+
+    def named_set(self, name: str) -> NamedSet | None:
+        """Return a set or map."""
+        ...
+
+    def elements(self, name: str) -> Iterable[Element]:
+        """Return the elements of a set or map; of those for dispatch, at least what is wanted."""
+        ...
+
+    def holds(self, name: str, key: KeyValue) -> bool:
+        """Whether a set holds a key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NftTableSource:
+    """The table ``kube-proxy`` among tables of nftables."""
+
+    tables: NftRules
+    family: IpFamily
+    services: Collection[str] | None = None
+
+    @property
+    def _label(self) -> str:
+        return f"{NFT_FAMILIES[self.family]} {names.TABLE}"
+
+    def rules(self, chain: str) -> Sequence[Rule]:
+        """See :class:`NftSource`."""
+        found = self.tables.chain(self._label, chain)
+        return found.rules if found else ()
+
+    def named_set(self, name: str) -> NamedSet | None:
+        """See :class:`NftSource`."""
+        return self.tables.named_set(self._label, name)
+
+    def elements(self, name: str) -> Iterable[Element]:
+        """See :class:`NftSource`."""
+        if self.services is None or name not in DISPATCH_MAPS:
+            found = self.named_set(name)
+        else:
+            lines = self.tables.lines(self._label, name)
+            unwanted = {line for line in lines if not self._is_wanted(line)}
+            found = self.tables.named_set(self._label, name, unwanted)
+        return found.elements.values() if found else ()
+
+    def holds(self, name: str, key: KeyValue) -> bool:
+        """See :class:`NftSource`."""
+        return self.tables.holds(self._label, name, key)
+
+    def _is_wanted(self, line: str) -> bool:
+        owner = owner_of_line(line)
+        return self.services is not None and (not owner or owner in self.services or owner.endswith(CUT))
+
+
+def holds_services(tables: NftRules, family: IpFamily) -> bool:
+    """Whether there is a table that Services can be read out of."""
+    label = f"{NFT_FAMILIES[family]} {names.TABLE}"
+    return ("map", names.SERVICES_MAP) in tables.keys(label)
+
+
+def key_of_chain(chain: str) -> PortKey | None:
+    """Return the service port that the name of a chain tells."""
+    found = _CHAIN.fullmatch(chain)
+    return PortKey(_port_text(found[1], found[3]), found[2].upper()) if found else None
+
+
+def key_of_element(element: Element) -> PortKey | None:
+    """Return the service port that an element for dispatch belongs to."""
+    if isinstance(element.value, Goto):
+        known = key_of_chain(element.value.chain)
+        if known is not None:
+            return known
+    protocol = next((part for part in element.key if part in ("tcp", "udp", "sctp")), "")
+    return PortKey(element.comment, str(protocol).upper()) if element.comment and protocol else None
+
+
+def owner_of_line(line: str) -> str:
+    """Return the service port that a listed element, or a chain's name, belongs to; empty if to none."""
+    found = _LINE_OWNER.search(line)
+    if found is None:
+        return ""
+    return _port_text(found[2], found[4]) if found[1] else found[5]
+
+
+def _port_text(namespace_and_name: str, port: str) -> str:
+    return f"{namespace_and_name}:{port}" if port else namespace_and_name
