@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from kproxy_nat.apply.backends import Backend, backend_of
 from kproxy_nat.apply.generations import InputDigest
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.formats.iptables_dump import Dump, split_dump
-from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.formats.iptables_dump_render import dump_transaction
 from kproxy_nat.formats.nft_dump import dump_tables
 from kproxy_nat.formats.ruleset_json import JsonAssumption
 from kproxy_nat.lowering.iptables_common import NfacctCounter
@@ -75,7 +75,7 @@ def rules_for(view: NodeView, layout: Layout) -> Dump:
     """Return the rules of a view, as they are read back after loading."""
     if view.options.mode is ProxyMode.NFTABLES:
         return dump_tables(layout.nft_ruleset(view).tables.values(), view.family)
-    return split_dump(render_save(layout.ruleset(view)), view.family)
+    return dump_transaction(layout.transaction(view), layout.jumps(view.family))
 
 
 def _sysctls(views: Sequence[NodeView], *, forwarding: bool) -> dict[str, str]:
