@@ -34,9 +34,9 @@ _FIXED = {"filter": frozenset((*FILTER_CHAINS, names.KUBELET_FIREWALL)), "nat": 
 
 def is_owned(table: str, chain: str) -> bool:
     """Whether a user chain belongs to us. ``KUBE-FIREWALL`` does, unless :func:`shares_firewall`."""
-    if table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain)):
+    if table == "nat" and _SERVICE_CHAIN.fullmatch(chain):
         return True
-    return table == "nat" and chain.startswith("KUBE-") and bool(_SERVICE_CHAIN.fullmatch(chain))
+    return table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain))
 
 
 def shares_firewall(dump: Dump) -> bool:

@@ -40,7 +40,7 @@ class DumpedTable:
 
     def user_chains(self) -> list[str]:
         """Return the names of the chains that are not built in, sorted."""
-        return sorted(self.chains.keys() - self.policies.keys())
+        return sorted([chain for chain in self.chains if chain not in self.policies])
 
 
 @dataclass(frozen=True, slots=True)
