@@ -146,7 +146,7 @@ class Generation:
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise _unusable(f"cannot read {path}: {error.strerror}") from None
-        return planner_of(backend).split(text, backend.family)
+        return planner_of(backend).split(text, backend.family, None)
 
 
 class Generations:

@@ -35,9 +35,8 @@ def bring_back(site: Site, generation: Generation, counted: Mapping[Backend, str
             warn(problem)
         site.namespace.run(change_sysctls, dict.fromkeys(record.forwarding, "1"))
         before = in_loading_order({b: generation.before(b) for b in generation.backends()})
-        for backend, wanted in before.items():
-            change = plan_change(backend, site.read(backend), wanted, counted.get(backend))
-            site.load(backend, change)
+        for backend, rules in site.start_reading(before).rules(before).items():
+            site.load(backend, plan_change(backend, rules, before[backend], counted.get(backend)))
         site.verify(before)
         if record.nfacct:
             site.namespace.run(delete_nfacct, record.nfacct)

@@ -63,12 +63,15 @@ def wanted_for(
 def _rules(views: Sequence[NodeView], layout: Layout, backends: Collection[Backend]) -> dict[Backend, Dump]:
     """Return the rules of all backends; those that stay empty are last, so that new rules stand before."""
     rules = {backend_of(view.options.mode, view.family): rules_for(view, layout) for view in views}
-    for view in views:
-        for mode in ProxyMode:
-            other = backend_of(mode, view.family)
-            if other in backends:
-                rules.setdefault(other, Dump(view.family))
-    return rules
+    empty = {backend: Dump(backend.family) for backend in backends_for(views, backends)}
+    return rules | {backend: dump for backend, dump in empty.items() if backend not in rules}
+
+
+def backends_for(views: Sequence[NodeView], backends: Collection[Backend]) -> list[Backend]:
+    """Return the backends that are looked after: those of the views, and of ``backends`` their other ones."""
+    own = [backend_of(view.options.mode, view.family) for view in views]
+    others = (backend_of(mode, view.family) for view in views for mode in ProxyMode)
+    return [*own, *(backend for backend in others if backend in backends and backend not in own)]
 
 
 def rules_for(view: NodeView, layout: Layout) -> Dump:
