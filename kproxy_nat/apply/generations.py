@@ -17,6 +17,7 @@ is done: an unfinished one tells whoever comes next that a command was cut off, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -103,7 +104,7 @@ class Generation:
         """The number, from 1."""
         return int(self.path.name.partition(".")[0])
 
-    @property
+    @functools.cached_property
     def record(self) -> Record:
         """The record.
 
@@ -273,8 +274,8 @@ def take_notes(folder: Path) -> Iterator[str]:
         yield from notes
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+def _write(path: Path, text: bytes) -> None:
+    with path.open("wb") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -286,8 +287,8 @@ def _rule_file(when: str, backend: Backend) -> str:
 
 def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: Backend) -> str:
     """Write rules, and return their digest; those of the latest generation are linked, not written again."""
-    text = planner_of(backend).join(dump)
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    text = planner_of(backend).join(dump).encode(errors="surrogateescape")
+    digest = hashlib.sha256(text).hexdigest()
     for generation in latest:
         if generation.record.digests.get(backend) == digest:
             os.link(generation.path / _rule_file("after", backend), path)
@@ -297,7 +298,7 @@ def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: 
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = folder / f"{_RECORD}.new"
     _write(temporary, text)
     temporary.replace(folder / _RECORD)
