@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
@@ -60,11 +60,14 @@ class _TableText:
             self._texts[chain] += "".join(texts)
         policies = {c.name: c.policy for c in self._table.chains.values() if c.policy is not None}
         builtin = [chain for chain in BUILTIN_CHAINS.get(self._table.name, ()) if chain in policies]
-        names = [*builtin, *sorted(self._texts.keys() - set(builtin))]
-        return DumpedTable(self._table.name, policies, {name: self._texts[name] for name in names})
+        user = sorted([chain for chain in self._texts if chain not in policies])
+        return DumpedTable(
+            self._table.name, policies, {name: self._texts[name] for name in (*builtin, *user)}
+        )
 
-    def _declare(self, names: tuple[str, ...]) -> None:
-        for name in names:
+    def _declare(self, names: Sequence[str]) -> None:
+        """Declare chains; in the order of their listing, which spares sorting them among scattered texts."""
+        for name in sorted(names):
             self._texts[name] = ""
             self._more.pop(name, None)
 
