@@ -14,7 +14,7 @@ from kproxy_nat.apply.generations import Generation, Record, SysctlChange
 from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
 from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.planning import LiveRules
-from kproxy_nat.apply.recovery import Warn, bring_back
+from kproxy_nat.apply.recovery import Warn, WayBack, take_back
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import change_sysctls, enabled_forwarding, read_sysctl
 from kproxy_nat.apply.wanted import FORWARDING
@@ -81,7 +81,7 @@ class Execution:
         changes: for each backend that is looked after, also those without a change, in the order of loading.
         sysctls: values wanted.
         nfacct: accounting objects that the rules refer to.
-        reached: is told each step, when it is done.
+        reached: is told each step, when it is done; also those of the way back.
         warn: is told of what is doubtful and does not stop us.
     """
 
@@ -90,7 +90,7 @@ class Execution:
     nfacct: Sequence[str]
     record: Record
     confirmation: Confirmation | None = None
-    reached: Callable[[Step], None] = field(default=lambda _: None)
+    reached: Callable[[Step | WayBack], None] = field(default=lambda _: None)
     warn: Warn = field(default=lambda _: None)
 
 
@@ -121,8 +121,8 @@ def execute(
             work.reached(Step.CONFIRMED)
             _check_still_there(site)
         except BaseException:
-            bring_back(site, generation, {backend: rules.text for backend, rules in live.items()}, work.warn)
-            site.generations.discard(generation)
+            counted = {backend: rules.text for backend, rules in live.items()}
+            take_back(site, generation, counted, work.warn, work.reached)
             raise
         finished = site.generations.finish(generation)
         work.reached(Step.FINISHED)

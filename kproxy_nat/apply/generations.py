@@ -219,6 +219,7 @@ class Generations:
     def discard(self, generation: Generation) -> None:
         """Remove a generation; one that is half removed counts as none."""
         doomed = generation.path.with_suffix(".discarded")
+        shutil.rmtree(doomed, ignore_errors=True)  # What is left of an earlier one would be in the way.
         with contextlib.suppress(OSError):
             generation.path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
