@@ -64,7 +64,7 @@ def split_dump(text: str, family: IpFamily, like: Dump | None = None) -> Dump:
     """
     known = like or Dump(family)
     tables = {
-        name: _table(name, text[start:end], known.table(name).chains) for name, start, end in _sections(text)
+        name: _table(name, text, start, end, known.table(name).chains) for name, start, end in _sections(text)
     }
     return Dump(family, tables)
 
@@ -112,22 +112,22 @@ def _sections(text: str) -> Iterator[tuple[str, int, int]]:
         found = _TABLE.search(text, end)
 
 
-def _table(name: str, body: str, like: Mapping[str, str]) -> DumpedTable:
-    starts = [start + 1 for start in (body.find("\n-A "), body.find("\n[")) if start >= 0]
-    declared = body[: min(starts, default=len(body))]
-    rules = body[len(declared) :]
-    if rules.startswith("["):
-        rules = _without_counters(rules)
-    chains, policies = _declarations(declared)
-    for chain, block in _blocks(rules, like):
+def _table(name: str, text: str, start: int, end: int, like: Mapping[str, str]) -> DumpedTable:
+    """Cut a table's part of a text, which can be large: it is copied as seldom as possible."""
+    found = [at for at in (text.find("\n-A ", start - 1, end), text.find("\n[", start - 1, end)) if at >= 0]
+    first = min(found, default=end - 1)
+    chains, policies = _declarations(text[start : first + 1])
+    for chain, block in _blocks(_without_counters(text[first:end]), like):
         chains[chain] = chains[chain] + block if chains.get(chain) else block
     return DumpedTable(name, policies, chains)
 
 
 def _without_counters(rules: str) -> str:
-    """Return the lines without counters; most are zero."""
-    rules = f"\n{rules}".replace("\n[0:0] ", "\n")[1:]
-    return _COUNTERS.sub("", rules) if rules.startswith("[") or "\n[" in rules else rules
+    """Return lines, of which each follows a line feed, without counters; most are zero."""
+    if "\n[" not in rules:
+        return rules
+    rules = rules.replace("\n[0:0] ", "\n")
+    return _COUNTERS.sub("", rules) if "\n[" in rules else rules
 
 
 def _declarations(declared: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -144,11 +144,11 @@ def _declarations(declared: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _blocks(rules: str, like: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield rules that follow each other in a chain as one text, with the chain.
+    """Yield rules that follow each other in a chain as one text, with the chain; a line feed is before them.
 
     Both are walked through side by side; a chain that is not in its turn ends what they have in common.
     """
-    position = 0
+    position = 1
     for expected in like.items():
         chain, block = expected
         while not rules.startswith(block, position):
