@@ -8,7 +8,8 @@ without parsing one of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kproxy_nat.net.addresses import IpFamily
 
@@ -16,8 +17,7 @@ Lines = tuple[str, ...]
 """Rules in the form of iptables-save, ``-A CHAIN ...``, without counters and line feed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChainChange:
+class ChainChange(msgspec.Struct, frozen=True, gc=False):
     """A chain before and after; ``None`` where there is none. ``builtin`` chains hold foreign rules, too.
 
     In nftables it can be a set or map, too: ``map service-ips``, with lines as ``formats.nft_dump`` has them;
@@ -31,8 +31,7 @@ class ChainChange:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TableChange:
+class TableChange(msgspec.Struct, frozen=True):
     """The chains of a table that change, in iptables sorted by name, in nftables as the table has them.
 
     Attributes:
@@ -43,13 +42,12 @@ class TableChange:
 
     table: str
     chains: tuple[ChainChange, ...]
-    counters: Mapping[str, str] = field(default_factory=dict)
+    counters: Mapping[str, str] = {}
     gone: bool = False
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyChange:
+class FamilyChange(msgspec.Struct, frozen=True):
     """The tables of one family that change, in the order in which they are committed."""
 
     family: IpFamily

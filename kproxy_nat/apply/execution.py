@@ -14,7 +14,7 @@ from kproxy_nat.apply.generations import Generation, Record, SysctlChange
 from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
 from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.planning import LiveRules
-from kproxy_nat.apply.recovery import Warn, bring_back
+from kproxy_nat.apply.recovery import Warn, WayBack, take_back
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import change_sysctls, enabled_forwarding, read_sysctl
 from kproxy_nat.apply.wanted import FORWARDING
@@ -81,7 +81,7 @@ class Execution:
         changes: for each backend that is looked after, also those without a change, in the order of loading.
         sysctls: values wanted.
         nfacct: accounting objects that the rules refer to.
-        reached: is told each step, when it is done.
+        reached: is told each step, when it is done; also those of the way back.
         warn: is told of what is doubtful and does not stop us.
     """
 
@@ -90,7 +90,7 @@ class Execution:
     nfacct: Sequence[str]
     record: Record
     confirmation: Confirmation | None = None
-    reached: Callable[[Step], None] = field(default=lambda _: None)
+    reached: Callable[[Step | WayBack], None] = field(default=lambda _: None)
     warn: Warn = field(default=lambda _: None)
 
 
@@ -109,18 +109,20 @@ def execute(
     rehearse(site, work.changes)
     work.reached(Step.REHEARSED)
     with watch() as watchdog:
-        generation = _begin(site, live, work)
+        before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
+        after = {b: planner_of(b).predict(before[b], change) for b, change in work.changes.items()}
+        generation = _begin(site, work, before, after)
         work.reached(Step.RECORDED)
         try:
             watchdog.over(generation)
             work.reached(Step.WATCHED)
-            _carry_out(site, live, work)
+            _carry_out(site, after, work)
             _confirm(generation, work.confirmation, watchdog)
             work.reached(Step.CONFIRMED)
             _check_still_there(site)
         except BaseException:
-            bring_back(site, generation, {backend: rules.text for backend, rules in live.items()}, work.warn)
-            site.generations.discard(generation)
+            counted = {backend: rules.text for backend, rules in live.items()}
+            take_back(site, generation, counted, work.warn, work.reached)
             raise
         finished = site.generations.finish(generation)
         work.reached(Step.FINISHED)
@@ -141,7 +143,9 @@ def rehearse(site: Site, changes: Mapping[Backend, FamilyChange]) -> None:
         first = first and not change.tables
 
 
-def _begin(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -> Generation:
+def _begin(
+    site: Site, work: Execution, before: Mapping[Backend, Dump], after: Mapping[Backend, Dump]
+) -> Generation:
     record = work.record
     for name, value in work.sysctls.items():
         current = site.namespace.run(read_sysctl, name)
@@ -155,20 +159,7 @@ def _begin(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -> Ge
         record.nfacct.extend(name for name in work.nfacct if name not in present)
     _carry_on(record, site.generations.latest())
     record.needs_confirmation = work.confirmation is not None
-    before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
-    after = {
-        backend: planner_of(backend).owned_part(predicted)
-        for backend, predicted in _predicted(live, work).items()
-    }
     return site.generations.begin(record, before, after)
-
-
-def _predicted(live: Mapping[Backend, LiveRules], work: Execution) -> dict[Backend, Dump]:
-    """Return what the rules will be."""
-    return {
-        backend: planner_of(backend).predict(live[backend].dump, change)
-        for backend, change in work.changes.items()
-    }
 
 
 def _carry_on(record: Record, latest: Generation | None) -> None:
@@ -183,7 +174,7 @@ def _carry_on(record: Record, latest: Generation | None) -> None:
     record.own_nfacct = list(dict.fromkeys([*(earlier.own_nfacct if earlier else ()), *record.nfacct]))
 
 
-def _carry_out(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -> None:
+def _carry_out(site: Site, after: Mapping[Backend, Dump], work: Execution) -> None:
     if work.nfacct:
         site.namespace.run(ensure_nfacct, work.nfacct)
     work.reached(Step.NFACCT_MADE)
@@ -195,8 +186,7 @@ def _carry_out(site: Site, live: Mapping[Backend, LiveRules], work: Execution) -
         work.reached(LOADED[backend])
     site.namespace.run(change_sysctls, {n: v for n, v in work.sysctls.items() if n not in closing})
     work.reached(Step.SYSCTLS_OPENED)
-    predicted = _predicted(live, work)
-    site.verify({b: predicted[b] for b, change in work.changes.items() if change.tables})
+    site.verify({backend: after[backend] for backend, change in work.changes.items() if change.tables})
     work.reached(Step.VERIFIED)
 
 

@@ -17,6 +17,7 @@ is done: an unfinished one tells whoever comes next that a command was cut off, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -103,7 +104,7 @@ class Generation:
         """The number, from 1."""
         return int(self.path.name.partition(".")[0])
 
-    @property
+    @functools.cached_property
     def record(self) -> Record:
         """The record.
 
@@ -146,7 +147,7 @@ class Generation:
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise _unusable(f"cannot read {path}: {error.strerror}") from None
-        return planner_of(backend).split(text, backend.family)
+        return planner_of(backend).split(text, backend.family, None)
 
 
 class Generations:
@@ -218,6 +219,7 @@ class Generations:
     def discard(self, generation: Generation) -> None:
         """Remove a generation; one that is half removed counts as none."""
         doomed = generation.path.with_suffix(".discarded")
+        shutil.rmtree(doomed, ignore_errors=True)  # What is left of an earlier one would be in the way.
         with contextlib.suppress(OSError):
             generation.path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
@@ -273,8 +275,8 @@ def take_notes(folder: Path) -> Iterator[str]:
         yield from notes
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+def _write(path: Path, text: bytes) -> None:
+    with path.open("wb") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -286,8 +288,8 @@ def _rule_file(when: str, backend: Backend) -> str:
 
 def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: Backend) -> str:
     """Write rules, and return their digest; those of the latest generation are linked, not written again."""
-    text = planner_of(backend).join(dump)
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    text = planner_of(backend).join(dump).encode(errors="surrogateescape")
+    digest = hashlib.sha256(text).hexdigest()
     for generation in latest:
         if generation.record.digests.get(backend) == digest:
             os.link(generation.path / _rule_file("after", backend), path)
@@ -297,7 +299,7 @@ def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: 
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = folder / f"{_RECORD}.new"
     _write(temporary, text)
     temporary.replace(folder / _RECORD)

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +96,11 @@ class Namespace:
 
     def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return what ``function`` returns when it is called inside of the namespace."""
-        return self._worker.submit(function, *args, **kwargs).result()
+        return self.start(function, *args, **kwargs).result()
+
+    def start(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Begin to call ``function`` inside of the namespace, once what was begun before is done."""
+        return self._worker.submit(function, *args, **kwargs)
 
     def _enter(self) -> None:
         if self.is_host:

@@ -42,11 +42,9 @@ def is_owned(table: str, chain: str) -> bool:
 
     ``table`` is the label of a table; of nftables' own ones, all chains and sets are ours, or none.
     """
-    if table in NFT_TABLES:
+    if table in NFT_TABLES or (table == "nat" and _SERVICE_CHAIN.fullmatch(chain)):
         return True
-    if table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain)):
-        return True
-    return table == "nat" and chain.startswith("KUBE-") and bool(_SERVICE_CHAIN.fullmatch(chain))
+    return table in _FIXED and (chain in _FIXED[table] or is_compact_chain(chain))
 
 
 def shares_firewall(dump: Dump) -> bool:

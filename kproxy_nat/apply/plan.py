@@ -180,17 +180,18 @@ def parse_plan(text: bytes, source: str) -> Plan:
 
 def size(change: FamilyChange) -> Size:
     """Return how much a change is."""
-    counts: Counter[str] = Counter()
-    for table in change.tables:
-        for chain in table.chains:
-            if not chain.builtin:
-                kind = "added" if chain.before is None else "deleted" if chain.after is None else "changed"
-                counts[f"chains_{kind}"] += 1
-            before, after = chain.before or (), chain.after or ()
-            both = (Counter(before) & Counter(after)).total() if before and after else 0
-            counts["rules_added"] += len(after) - both
-            counts["rules_removed"] += len(before) - both
-    return Size(**counts)
+    chains = [chain for table in change.tables for chain in table.chains]
+    own = [chain for chain in chains if not chain.builtin]
+    added = sum(chain.before is None for chain in own)
+    deleted = sum(chain.after is None for chain in own)
+    kept = sum((Counter(c.before) & Counter(c.after)).total() for c in chains if c.before and c.after)
+    return Size(
+        chains_added=added,
+        chains_changed=len(own) - added - deleted,
+        chains_deleted=deleted,
+        rules_added=sum(len(chain.after or ()) for chain in chains) - kept,
+        rules_removed=sum(len(chain.before or ()) for chain in chains) - kept,
+    )
 
 
 def _invalid(source: str, message: str) -> InvalidInputError:

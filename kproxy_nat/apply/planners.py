@@ -20,12 +20,13 @@ class Planner:
     """The functions of one mode; those for iptables are documented in ``apply.planning``.
 
     Attributes:
-        split: cuts the text of an engine, or of a record, into chains.
+        split: cuts the text of an engine, or of a record, into chains; faster if it is told what dump they
+            are expected to be like.
         join: writes the text of a record.
         plan_change: takes the live rules, those wanted, and a text with counters or ``None``.
     """
 
-    split: Callable[[str, IpFamily], Dump]
+    split: Callable[[str, IpFamily, Dump | None], Dump]
     join: Callable[[Dump], str]
     plan_change: Callable[[LiveRules, Dump, str | None], FamilyChange]
     predict: Callable[[Dump, FamilyChange], Dump]
@@ -47,7 +48,7 @@ _PLANNERS = {
         ownership.managed_by_kube_proxy,
     ),
     ProxyMode.NFTABLES: Planner(
-        split_listing,
+        lambda text, family, _like: split_listing(text, family),
         join_listing,
         nft_planning.plan_change,
         nft_planning.predict,

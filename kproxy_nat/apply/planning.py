@@ -86,7 +86,7 @@ def foreign_part(dump: Dump) -> str:
 
 
 def predict(dump: Dump, change: FamilyChange) -> Dump:
-    """Return what a dump is after the change."""
+    """Return what a dump is after the change, chains in the order in which they are listed."""
     tables = dict(dump.tables)
     for part in change.tables:
         table = dump.table(part.table)
@@ -96,7 +96,9 @@ def predict(dump: Dump, change: FamilyChange) -> Dump:
                 chains.pop(chain.name, None)
             else:
                 chains[chain.name] = _block(chain.after)
-        tables[part.table] = DumpedTable(part.table, table.policies, chains)
+        after = DumpedTable(part.table, table.policies, chains)
+        listed = {name: chains[name] for name in (*table.policies, *after.user_chains())}
+        tables[part.table] = DumpedTable(part.table, table.policies, listed)
     return Dump(dump.family, tables)
 
 
@@ -123,9 +125,9 @@ def _owned_changes(
             yield ChainChange(chain, _lines(before), None)
         elif not _same_rules(before, after, old.name, family):
             yield ChainChange(chain, _lines(before), _lines(after))
-    for chain in new.chains.keys() - old.chains.keys():
-        if ownership.is_owned(new.name, chain):
-            yield ChainChange(chain, None, _lines(new.chains[chain]))
+    for chain, after in new.chains.items():
+        if chain not in old.chains and ownership.is_owned(new.name, chain):
+            yield ChainChange(chain, None, _lines(after))
 
 
 def _builtin_changes(old: DumpedTable, new: DumpedTable, live: Dump) -> Iterator[ChainChange]:
@@ -190,9 +192,10 @@ def _refuse_used_chains(live: Dump, change: FamilyChange) -> None:
 def _foreign_uses(table: DumpedTable, part: TableChange, family: IpFamily) -> Iterator[tuple[str, str]]:
     """Yield the rules that would lead to chains which are not there any more, with those chains."""
     deleted = {chain.name for chain in part.chains if chain.after is None}
+    if not deleted:
+        return
     changed = {chain.name: chain for chain in part.chains}
-    foreign = (name for name in table.chains if deleted and not ownership.is_owned(table.name, name))
-    for name in foreign:
+    for name in (name for name in table.chains if not ownership.is_owned(table.name, name)):
         lines = changed[name].after if name in changed else _lines(table.chains[name])
         for line in lines or ():
             if not deleted.isdisjoint(line.split(" ")):
@@ -211,4 +214,4 @@ def _lines(block: str) -> Lines:
 
 
 def _block(lines: Lines) -> str:
-    return "".join(f"{line}\n" for line in lines)
+    return "\n".join((*lines, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping
 
 from kproxy_nat.apply.backends import Backend
@@ -15,18 +16,56 @@ from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Problem, Sever
 Warn = Callable[[Problem], None]
 
 
-def bring_back(site: Site, generation: Generation, counted: Mapping[Backend, str], warn: Warn) -> None:
-    """Make everything what it was before ``generation``, whatever part of it was carried out.
+class WayBack(enum.StrEnum):
+    """How far something has been taken back: each is reached when the step of that name is done.
+
+    Cut off at any of them, the way back is gone again from its start.
+    """
+
+    SETTINGS_BACK = "settings back"
+    IPTABLES_BACK = "iptables back"
+    IP6TABLES_BACK = "ip6tables back"
+    NFT_IP_BACK = "nft ip back"
+    NFT_IP6_BACK = "nft ip6 back"
+    VERIFIED = "verified back"
+    NFACCT_BACK = "nfacct back"
+    DISCARDED = "discarded"
+
+
+BACK = {backend: WayBack(f"{backend} back") for backend in Backend}
+
+
+def take_back(
+    site: Site,
+    generation: Generation,
+    counted: Mapping[Backend, str],
+    warn: Warn,
+    reached: Callable[[WayBack], None],
+) -> None:
+    """Make everything what it was before ``generation``, whatever part of it was carried out, and forget it.
 
     Args:
         site: where.
         generation: what is to be undone.
         counted: dumps from before with counters, where they are still known.
         warn: is told what was left alone, since somebody else has changed it meanwhile.
+        reached: is told each step, when it is done.
 
     Raises:
         NotRestoredError: it cannot be.
     """
+    _bring_back(site, generation, counted, warn, reached)
+    site.generations.discard(generation)
+    reached(WayBack.DISCARDED)
+
+
+def _bring_back(
+    site: Site,
+    generation: Generation,
+    counted: Mapping[Backend, str],
+    warn: Warn,
+    reached: Callable[[WayBack], None],
+) -> None:
     try:
         record = generation.record
         old = {change.name: change.before for change in record.sysctls}
@@ -34,13 +73,16 @@ def bring_back(site: Site, generation: Generation, counted: Mapping[Backend, str
         for problem in site.namespace.run(restore_sysctls, old, new):
             warn(problem)
         site.namespace.run(change_sysctls, dict.fromkeys(record.forwarding, "1"))
+        reached(WayBack.SETTINGS_BACK)
         before = in_loading_order({b: generation.before(b) for b in generation.backends()})
-        for backend, wanted in before.items():
-            change = plan_change(backend, site.read(backend), wanted, counted.get(backend))
-            site.load(backend, change)
+        for backend, rules in site.start_reading(before).rules(before).items():
+            site.load(backend, plan_change(backend, rules, before[backend], counted.get(backend)))
+            reached(BACK[backend])
         site.verify(before)
+        reached(WayBack.VERIFIED)
         if record.nfacct:
             site.namespace.run(delete_nfacct, record.nfacct)
+        reached(WayBack.NFACCT_BACK)
     except ApplyError as error:
         label = site.namespace.label
         message = f"the rules of {label} are neither the old nor the new ones, or only in part"
@@ -48,8 +90,12 @@ def bring_back(site: Site, generation: Generation, counted: Mapping[Backend, str
         raise NotRestoredError(*error.problems, Problem(Code.NOT_RESTORED, message, hint=hint)) from None
 
 
-def recover(site: Site, generation: Generation, warn: Warn) -> str:
+def recover(
+    site: Site, generation: Generation, warn: Warn, reached: Callable[[WayBack], None] = lambda _: None
+) -> str:
     """Finish what was cut off if all of it is there, else take it back; return a sentence about it.
+
+    The arguments are those of :func:`take_back`.
 
     Raises:
         NotRestoredError: it cannot be taken back.
@@ -59,8 +105,7 @@ def recover(site: Site, generation: Generation, warn: Warn) -> str:
     if (generation.is_confirmed or not record.needs_confirmation) and _is_complete(site, generation):
         site.generations.finish(generation)
         return f"{begun} was cut off after all its rules were in place; it was carried to the end"
-    bring_back(site, generation, {}, warn)
-    site.generations.discard(generation)
+    take_back(site, generation, {}, warn, reached)
     reason = "was not confirmed" if record.needs_confirmation else "was cut off"
     return f"{begun} {reason}; what was there before was brought back"
 

@@ -16,26 +16,26 @@ def restore_text(change: FamilyChange) -> str:
 
     A chain that is declared is emptied; chains that are not named stay as they are, and so do their counters.
     """
-    return "".join(f"{line}\n" for table in change.tables for line in _table_lines(table))
+    return "".join(map(_table_text, change.tables))
 
 
-def _table_lines(table: TableChange) -> Iterator[str]:
+def _table_text(table: TableChange) -> str:
     own = [chain for chain in table.chains if not chain.builtin]
     builtin = [chain for chain in table.chains if chain.builtin]
-    yield f"*{table.table}"
-    for chain in own:
-        yield f":{chain.name} - [0:0]"
+    lines = [f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in own]]
     for chain in builtin:
-        yield from _deletions(chain)
+        lines += _deletions(chain)
     for chain in own:
-        for line in chain.after or ():
-            yield _counts(line, table) + line
+        lines += _counted(chain.after or (), table)
     for chain in builtin:
-        yield from _insertions(chain, table)
-    for chain in own:
-        if chain.after is None:
-            yield f"-X {chain.name}"
-    yield "COMMIT"
+        lines += _insertions(chain, table)
+    lines += [f"-X {chain.name}" for chain in own if chain.after is None]
+    lines += ("COMMIT", "")
+    return "\n".join(lines)
+
+
+def _counted(lines: Lines, table: TableChange) -> Sequence[str]:
+    return [_counts(line, table) + line for line in lines] if table.counters else lines
 
 
 def _counts(line: str, table: TableChange) -> str:

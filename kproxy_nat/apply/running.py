@@ -1,12 +1,21 @@
-"""Running a tool that reads or writes rules."""
+"""Running a tool that reads or writes rules, which are tens of megabytes.
+
+The texts are files in memory (memfd_create(2)) rather than pipes: a tool works at its own pace, nobody has to
+pump, and what it is given is there to its end, also when the caller is killed.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from kproxy_nat.errors import ApplyError, Code, Problem
+
+_ENCODING = "utf-8"
+_ERRORS = "surrogateescape"
 
 
 def run_tool(
@@ -24,15 +33,22 @@ def run_tool(
         ApplyError: it cannot be started.
     """
     try:
-        return subprocess.run(
-            command,
-            input=text,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-            pass_fds=inherited,
-        )
+        with _memory() as given, _memory() as printed, _memory() as said:
+            given.write(text.encode(_ENCODING, _ERRORS))
+            given.seek(0)
+            status = subprocess.run(
+                command, stdin=given, stdout=printed, stderr=said, check=False, pass_fds=inherited
+            ).returncode
+            return subprocess.CompletedProcess(command, status, _content(printed), _content(said))
     except OSError as error:
         message = f"cannot run {command[0]}: {error.strerror or error}"
         raise ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint)) from None
+
+
+def _memory() -> BinaryIO:
+    return os.fdopen(os.memfd_create("kproxy-nat"), "w+b")
+
+
+def _content(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(_ENCODING, _ERRORS)

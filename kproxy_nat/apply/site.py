@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,22 @@ from kproxy_nat.formats.iptables_dump import Dump
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Live rules that are being read, one backend after the other."""
+
+    texts: Mapping[Backend, Future[str]]
+
+    def rules(self, like: Mapping[Backend, Dump]) -> dict[Backend, LiveRules]:
+        """Return the rules, when all are read; that they are expected to be ``like`` others saves time.
+
+        Raises:
+            ApplyError: they cannot be read.
+        """
+        texts = {backend: text.result() for backend, text in self.texts.items()}
+        return {b: LiveRules(t, planner_of(b).split(t, b.family, like.get(b))) for b, t in texts.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A namespace that is locked for us."""
 
@@ -30,14 +47,19 @@ class Site:
         """The record of what was applied here."""
         return Generations(self.folder, self.namespace.identity)
 
-    def read(self, backend: Backend, *, counters: bool = True) -> LiveRules:
-        """Return the live rules; counters take time, and are needed only where something is written."""
-        text = self.namespace.run(self.engines.of(backend.mode).save, backend.family, counters=counters)
-        return LiveRules(text, planner_of(backend).split(text, backend.family))
+    def start_reading(self, backends: Iterable[Backend], *, counters: bool = True) -> Reading:
+        """Begin to read the live rules; counters take time, and are needed only to write rules.
+
+        Raises:
+            ApplyError: what it needs is not there.
+        """
+        engines = {backend: self.engines.of(backend.mode) for backend in backends}
+        start = self.namespace.start
+        return Reading({b: start(e.save, b.family, counters=counters) for b, e in engines.items()})
 
     def read_all(self, backends: Iterable[Backend]) -> dict[Backend, LiveRules]:
-        """Return the live rules of several backends."""
-        return {backend: self.read(backend) for backend in backends}
+        """Return the live rules of several backends, with counters."""
+        return self.start_reading(backends).rules({})
 
     def load(self, backend: Backend, change: FamilyChange) -> None:
         """Carry out a change."""
@@ -53,8 +75,8 @@ class Site:
         Raises:
             ApplyError: they are not as they were wanted.
         """
-        for backend, dump in wanted.items():
-            for table in plan_change(backend, self.read(backend, counters=False), dump).tables:
+        for backend, rules in self.start_reading(wanted, counters=False).rules(wanted).items():
+            for table in plan_change(backend, rules, wanted[backend]).tables:
                 differing = table.chains[0].name if table.chains else "none"
                 raise ApplyError(
                     Problem(

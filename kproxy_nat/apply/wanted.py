@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from kproxy_nat.apply.backends import Backend, backend_of
 from kproxy_nat.apply.generations import InputDigest
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.formats.iptables_dump import Dump, split_dump
-from kproxy_nat.formats.iptables_render import render_save
+from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.formats.iptables_dump_render import dump_transaction
 from kproxy_nat.formats.nft_dump import dump_tables
 from kproxy_nat.formats.ruleset_json import JsonAssumption
 from kproxy_nat.lowering.iptables_common import NfacctCounter
@@ -63,19 +63,22 @@ def wanted_for(
 def _rules(views: Sequence[NodeView], layout: Layout, backends: Collection[Backend]) -> dict[Backend, Dump]:
     """Return the rules of all backends; those that stay empty are last, so that new rules stand before."""
     rules = {backend_of(view.options.mode, view.family): rules_for(view, layout) for view in views}
-    for view in views:
-        for mode in ProxyMode:
-            other = backend_of(mode, view.family)
-            if other in backends:
-                rules.setdefault(other, Dump(view.family))
-    return rules
+    empty = {backend: Dump(backend.family) for backend in backends_for(views, backends)}
+    return rules | {backend: dump for backend, dump in empty.items() if backend not in rules}
+
+
+def backends_for(views: Sequence[NodeView], backends: Collection[Backend]) -> list[Backend]:
+    """Return the backends that are looked after: those of the views, and of ``backends`` their other ones."""
+    own = [backend_of(view.options.mode, view.family) for view in views]
+    others = (backend_of(mode, view.family) for view in views for mode in ProxyMode)
+    return [*own, *(backend for backend in others if backend in backends and backend not in own)]
 
 
 def rules_for(view: NodeView, layout: Layout) -> Dump:
     """Return the rules of a view, as they are read back after loading."""
     if view.options.mode is ProxyMode.NFTABLES:
         return dump_tables(layout.nft_ruleset(view).tables.values(), view.family)
-    return split_dump(render_save(layout.ruleset(view)), view.family)
+    return dump_transaction(layout.transaction(view), layout.jumps(view.family))
 
 
 def _sysctls(views: Sequence[NodeView], *, forwarding: bool) -> dict[str, str]:

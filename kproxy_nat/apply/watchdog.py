@@ -58,7 +58,11 @@ class Watchdog:
         self._process = process
 
     def over(self, generation: Generation) -> None:
-        """See :class:`Watch`."""
+        """See :class:`Watch`; raises ApplyError if it did not start."""
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != _READY:
+            self._process.kill()
+            raise _not_running(f"it ended with status {self._process.wait()}")
         self._tell(f"over {generation.path.name}")
 
     def until_confirmed(self, seconds: float) -> None:
@@ -82,8 +86,7 @@ class Watchdog:
 def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iterator[Watchdog]:
     """Start a watchdog; it takes over when we die, or when the block leaves something unfinished behind.
 
-    Raises:
-        ApplyError: it does not start.
+    It takes a while to start, and is waited for only when it is told what to watch over.
     """
     namespace = site.namespace
     orders = Orders(
@@ -104,10 +107,6 @@ def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iter
         start_new_session=True,
         pass_fds=(namespace.descriptor, lock.writer),
     )
-    assert process.stdout is not None
-    if process.stdout.readline() != _READY:
-        process.kill()
-        raise _not_running(f"it ended with status {process.wait()}")
     try:
         yield Watchdog(process)
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kproxy_nat.apply.blame import blame
-from kproxy_nat.apply.plan import Plan, Wanted, check_current
+from kproxy_nat.apply.plan import Plan, check_current
 from kproxy_nat.apply.restore_engine import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.controlplane_options import controlplane_options
@@ -15,9 +15,11 @@ from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.planning import (
+    LoadedViews,
     apply_options,
-    load_wanted,
+    load_views,
     plan_for,
+    read_and_compile,
     saved_plan,
     warn_of_kube_proxy,
 )
@@ -63,11 +65,11 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         if plan is not None:
             _apply_plan(plan, target, reporter, params["confirm"])
             return
-        compiled = load_wanted(params, target, reporter)
+        loaded = load_views(params, target, reporter)
         try:
-            _apply_wanted(compiled.wanted, target, reporter, params["confirm"])
+            _apply_views(loaded, target, reporter, params)
         except RuleRefusedError as error:
-            raise blame(error, compiled.views, compiled.layout) from None
+            raise blame(error, loaded.views, loaded.layout) from None
 
 
 def _take_variant(plan: Plan, params: dict[str, Any]) -> None:
@@ -84,9 +86,9 @@ def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float |
         carry_out(plan, live, Way(target, site, lock, reporter, confirm))
 
 
-def _apply_wanted(wanted: Wanted, target: Target, reporter: Reporter, confirm: float | None) -> None:
+def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
     with locked_site(target, reporter) as (site, lock):
-        live = site.read_all(wanted.rules)
+        live, wanted = read_and_compile(loaded, site, params)
         warn_of_kube_proxy(live, reporter)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
-        carry_out(plan, live, Way(target, site, lock, reporter, confirm))
+        carry_out(plan, live, Way(target, site, lock, reporter, params["confirm"]))

@@ -13,7 +13,7 @@ from functools import partial
 from kproxy_nat import __version__
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.conntrack import remove_stale_flows
-from kproxy_nat.apply.execution import Confirmation, Execution, Step, execute
+from kproxy_nat.apply.execution import Confirmation, Execution, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record
 from kproxy_nat.apply.locking import Lock
 from kproxy_nat.apply.plan import Plan
@@ -71,7 +71,7 @@ def _execute(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generat
         plan.nfacct,
         _record(plan, way),
         confirmation,
-        reached=partial(_explain_step, way.reporter),
+        reached=way.reporter.explain,
         warn=lambda problem: way.reporter.report([problem]),
     )
     watch = partial(watchdog, way.site, plan.variant, way.target.wait, way.lock)
@@ -94,10 +94,6 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.services,
         undoes=way.undoes,
     )
-
-
-def _explain_step(reporter: Reporter, step: Step) -> None:
-    reporter.explain(f"{step}")
 
 
 def _remove_stale_flows(plan: Plan, way: Way) -> list[str]:

@@ -82,14 +82,13 @@ def _prove(site: Site, before: dict[Backend, str]) -> None:
     Raises:
         KproxyNatError: it is not.
     """
-    for backend, foreign in before.items():
-        dump = site.read(backend).dump
-        left = planner_of(backend).owned_rules(dump)
+    for backend, rules in site.read_all(before).items():
+        left = planner_of(backend).owned_rules(rules.dump)
         if left:
             message = f"{backend}: {len(left)} rules or chains are there again, such as {left[0]}"
             raise KproxyNatError(
                 Problem(Code.NOT_AS_APPLIED, message, hint="something else may be writing rules")
             )
-        if planner_of(backend).foreign_part(dump) != foreign:
+        if planner_of(backend).foreign_part(rules.dump) != before[backend]:
             message = f"{backend}: foreign rules have changed meanwhile"
             raise KproxyNatError(Problem(Code.NOT_AS_APPLIED, message, hint="something else wrote rules"))

@@ -14,7 +14,7 @@ from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
 from kproxy_nat.cli.output import stdout_has_color, write_files, write_stdout
 from kproxy_nat.cli.plan_text import plan_text
-from kproxy_nat.cli.planning import apply_options, load_wanted, plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.planning import apply_options, load_views, plan_for, read_and_compile, warn_of_kube_proxy
 from kproxy_nat.cli.target import opened_target, target_options
 
 CHANGES = 2
@@ -55,9 +55,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """  # noqa: D301
     reporter = reporter_of(ctx)
     with gc_paused(), opened_target(params, reporter) as target:
-        wanted = load_wanted(params, target, reporter).wanted
         site = target.site()
-        live = site.read_all(wanted.rules)
+        live, wanted = read_and_compile(load_views(params, target, reporter), site, params)
         warn_of_kube_proxy(live, reporter)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
         as_json = params["plan_format"] == "json"

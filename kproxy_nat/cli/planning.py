@@ -20,8 +20,8 @@ from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
-from kproxy_nat.apply.wanted import ROUTE_LOCALNET, wanted_for
-from kproxy_nat.cli.node import load_node
+from kproxy_nat.apply.wanted import ROUTE_LOCALNET, backends_for, wanted_for
+from kproxy_nat.cli.node import LoadedNode, load_node
 from kproxy_nat.cli.options import layout_from
 from kproxy_nat.cli.rendering import json_assumptions
 from kproxy_nat.cli.report import Reporter
@@ -81,16 +81,20 @@ def saved_plan(sources: Sequence[str]) -> Plan | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """What is wanted, and the views and the layout that it was made of."""
+class LoadedViews:
+    """The input as the namespace sees it, and how its rules are arranged.
 
-    wanted: Wanted
+    Attributes:
+        views: of the families that are to be applied.
+    """
+
+    node: LoadedNode
     views: list[NodeView]
     layout: Layout
 
 
-def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> Compiled:
-    """Compile the sources for the namespace.
+def load_views(params: dict[str, Any], target: Target, reporter: Reporter) -> LoadedViews:
+    """Read and check the sources for the namespace.
 
     Raises:
         InvalidInputError: something is wrong with the input.
@@ -102,21 +106,37 @@ def load_wanted(params: dict[str, Any], target: Target, reporter: Reporter) -> C
     usable = [view for view in views if view.family in facts.families]
     _mention_unusable([view for view in views if view not in usable], target, reporter)
     reporter.report(dict.fromkeys(problem for view in usable for problem in find_conflicts(view)))
-    layout = layout_from(params)
-    wanted = wanted_for(
+    return LoadedViews(node, usable, layout_from(params))
+
+
+def read_and_compile(
+    loaded: LoadedViews, site: Site, params: dict[str, Any]
+) -> tuple[dict[Backend, LiveRules], Wanted]:
+    """Return the live rules, and what is wanted, which is compiled while those are read.
+
+    Raises:
+        ApplyError: they cannot be read.
+    """
+    backends = site.engines.backends()
+    reading = site.start_reading(backends_for(loaded.views, backends))
+    wanted = _wanted(loaded, backends, params)
+    return reading.rules(wanted.rules), wanted
+
+
+def _wanted(loaded: LoadedViews, backends: Sequence[Backend], params: dict[str, Any]) -> Wanted:
+    node = loaded.node
+    digests = [InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts]
+    return wanted_for(
         node.cluster,
         node.options,
-        usable,
-        layout,
-        target.site().engines.backends(),
+        loaded.views,
+        loaded.layout,
+        backends,
         forwarding=params["forwarding"],
-        inputs=[
-            InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts
-        ],
+        inputs=digests,
         given=_given(params),
         assumptions=json_assumptions(node.assumptions),
     )
-    return Compiled(wanted, usable, layout)
 
 
 def plan_for(

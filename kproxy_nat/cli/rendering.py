@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kproxy_nat.controlplane.assumptions import Assumption
-from kproxy_nat.formats.iptables_render import RULE_FILES, render_restore, render_save
+from kproxy_nat.formats.iptables_dump import join_dump
+from kproxy_nat.formats.iptables_dump_render import dump_transaction
+from kproxy_nat.formats.iptables_render import RULE_FILES, render_restore
 from kproxy_nat.formats.nft_render import render_listing, render_script
 from kproxy_nat.formats.ruleset_json import JsonAssumption, render_json
 from kproxy_nat.lowering.layouts import Layout
@@ -26,7 +28,11 @@ def render(
         return {NFTABLES_NAME: _nftables(views, form, layout)}
     if form == "restore":
         return {RULE_FILES[view.family]: render_restore(layout.transaction(view)) for view in views}
-    return {RULE_FILES[view.family]: render_save(layout.ruleset(view)) for view in views}
+    return {RULE_FILES[view.family]: _saved(view, layout) for view in views}
+
+
+def _saved(view: NodeView, layout: Layout) -> str:
+    return join_dump(dump_transaction(layout.transaction(view), layout.jumps(view.family)))
 
 
 def _nftables(views: Sequence[NodeView], form: str, layout: Layout) -> str:

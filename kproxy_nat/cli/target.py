@@ -148,9 +148,8 @@ def locked_site(target: Target, reporter: Reporter) -> Iterator[tuple[Site, Lock
         if unfinished is not None:
             tools = find_tools(target.namespace, unfinished.record.variant)
             begun = replace(target, tools=tools).site(lock.busy)
-            reporter.report(
-                [recovered(recover(begun, unfinished, lambda problem: reporter.report([problem])))]
-            )
+            done = recover(begun, unfinished, lambda problem: reporter.report([problem]), reporter.explain)
+            reporter.report([recovered(done)])
         yield site, lock
 
 

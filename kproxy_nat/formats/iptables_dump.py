@@ -16,6 +16,10 @@ from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER
 _TABLE = re.compile(r"^\*(\S+)$", re.MULTILINE)
 _CHAIN = re.compile(r"^:(\S+) (\S+)", re.MULTILINE)
 _COUNTERS = re.compile(r"^\[\d+:\d+\] ", re.MULTILINE)
+_USER_CHAIN = " - [0:0]\n"
+"""How the line of a user chain ends."""
+
+_START = re.compile(r"^-A (\S+) ", re.MULTILINE)
 _BLOCK = re.compile(r"^-A (\S+).*\n(?:-A \1 .*\n)*", re.MULTILINE)
 _FEW_CHAINS = 50
 """As many names fit into a pattern that is still fast."""
@@ -36,7 +40,7 @@ class DumpedTable:
 
     def user_chains(self) -> list[str]:
         """Return the names of the chains that are not built in, sorted."""
-        return sorted(self.chains.keys() - self.policies.keys())
+        return sorted([chain for chain in self.chains if chain not in self.policies])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,18 @@ class Dump:
         return self.tables.get(name) or _untouched(name)
 
 
-def split_dump(text: str, family: IpFamily) -> Dump:
+def split_dump(text: str, family: IpFamily, like: Dump | None = None) -> Dump:
     """Cut the output of ``iptables-save``, with or without ``--counters``, into chains; counters are dropped.
 
-    What is not in the form of that output, as broken lines, belongs to no chain.
+    What is not in the form of that output, as broken lines, belongs to no chain. A dump that the text is
+    expected to be ``like`` changes nothing but time and memory: chains that are the same text are taken from
+    there.
     """
-    return Dump(family, {name: _table(name, text[start:end]) for name, start, end in _sections(text)})
+    known = like or Dump(family)
+    tables = {
+        name: _table(name, text, start, end, known.table(name).chains) for name, start, end in _sections(text)
+    }
+    return Dump(family, tables)
 
 
 def rule_counters(text: str, table: str, chains: Collection[str]) -> dict[str, str]:
@@ -65,10 +75,10 @@ def rule_counters(text: str, table: str, chains: Collection[str]) -> dict[str, s
     Of equal rules of a chain, the first's.
     """
     names = "|".join(map(re.escape, chains)) if len(chains) <= _FEW_CHAINS else r"\S+"
-    pattern = re.compile(rf"^\[(?!0:0\])(\d+:\d+)\] (-A ({names}) .*)$", re.MULTILINE)
+    pattern = re.compile(rf"\n\[(?!0:0\])(\d+:\d+)\] (-A ({names}) .*)")
     counters: dict[str, str] = {}
-    for name, start, end in _sections(text):
-        found = pattern.finditer(text, start, end) if chains and name == table else ()
+    for name, start, end in _sections(text) if chains else ():
+        found = pattern.finditer(text, start - 1, end) if name == table else ()
         for rule in found:
             if rule[3] in chains:
                 counters.setdefault(rule[2], rule[1])
@@ -80,10 +90,13 @@ def join_dump(dump: Dump) -> str:
     parts: list[str] = []
     for name in sorted(dump.tables, key=_table_rank):
         table = dump.tables[name]
-        chains = [*_builtin_chains(table), *table.user_chains()]
+        builtin, user = _builtin_chains(table), table.user_chains()
         parts.append(f"*{name}\n")
-        parts += (f":{chain} {table.policies.get(chain, '-')} [0:0]\n" for chain in chains)
-        parts += (table.chains[chain] for chain in chains)
+        parts += [f":{chain} {table.policies[chain]} [0:0]\n" for chain in builtin]
+        if user:
+            parts += (":", f"{_USER_CHAIN}:".join(user), _USER_CHAIN)
+        parts += map(table.chains.__getitem__, builtin)
+        parts += map(table.chains.__getitem__, user)
         parts.append("COMMIT\n")
     return "".join(parts)
 
@@ -99,22 +112,61 @@ def _sections(text: str) -> Iterator[tuple[str, int, int]]:
         found = _TABLE.search(text, end)
 
 
-def _table(name: str, body: str) -> DumpedTable:
-    starts = [start + 1 for start in (body.find("\n-A "), body.find("\n[")) if start >= 0]
-    declared = body[: min(starts, default=len(body))]
-    rules = body[len(declared) :]
-    if rules.startswith("["):
-        rules = _COUNTERS.sub("", rules)
-    policies: dict[str, str] = {}
-    chains: dict[str, str] = {}
-    for chain, policy in _CHAIN.findall(declared):
-        chains[chain] = ""
-        if policy != "-":
-            policies[chain] = policy
-    for block in _BLOCK.finditer(rules):
-        chain = block[1]
-        chains[chain] = chains[chain] + block[0] if chains.get(chain) else block[0]
+def _table(name: str, text: str, start: int, end: int, like: Mapping[str, str]) -> DumpedTable:
+    """Cut a table's part of a text, which can be large: it is copied as seldom as possible."""
+    found = [at for at in (text.find("\n-A ", start - 1, end), text.find("\n[", start - 1, end)) if at >= 0]
+    first = min(found, default=end - 1)
+    chains, policies = _declarations(text[start : first + 1])
+    for chain, block in _blocks(_without_counters(text[first:end]), like):
+        chains[chain] = chains[chain] + block if chains.get(chain) else block
     return DumpedTable(name, policies, chains)
+
+
+def _without_counters(rules: str) -> str:
+    """Return lines, of which each follows a line feed, without counters; most are zero."""
+    if "\n[" not in rules:
+        return rules
+    rules = rules.replace("\n[0:0] ", "\n")
+    return _COUNTERS.sub("", rules) if "\n[" in rules else rules
+
+
+def _declarations(declared: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return all chains, without rules, and the policies of the built-in ones, which are listed first."""
+    first, *others = declared.split(f"{_USER_CHAIN}:")
+    if others:
+        first += _USER_CHAIN
+        others[-1] = others[-1].removesuffix(_USER_CHAIN)
+    if "\n" in "".join(others):  # They are not listed as expected.
+        first, others = declared, []
+    found = _CHAIN.findall(first)
+    chains = dict.fromkeys([*(chain for chain, _ in found), *others], "")
+    return chains, {chain: policy for chain, policy in found if policy != "-"}
+
+
+def _blocks(rules: str, like: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield rules that follow each other in a chain as one text, with the chain; a line feed is before them.
+
+    Both are walked through side by side; a chain that is not in its turn ends what they have in common.
+    """
+    position = 1
+    for expected in like.items():
+        chain, block = expected
+        while not rules.startswith(block, position):
+            start = _START.match(rules, position)
+            if start is None or (start[1] != chain and start[1] in like):
+                break
+            found = _BLOCK.match(rules, position)
+            assert found is not None
+            yield start[1], found[0]
+            position = found.end()
+            if start[1] == chain:
+                break
+        else:
+            if block:
+                yield expected
+                position += len(block)
+    for found in _BLOCK.finditer(rules, position):
+        yield found[1], found[0]
 
 
 def _untouched(name: str) -> DumpedTable:

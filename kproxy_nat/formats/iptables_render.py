@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kproxy_nat.formats.iptables_patterns import Appender, PatternWriter
 from kproxy_nat.formats.iptables_words import RESTORE_WRITERS, Writers, save_writers, transport_options
 from kproxy_nat.formats.templates import Template, blanks
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.canonical import canonical_matches
 from kproxy_nat.ruleset.matches import AnyMatch, Destination, Protocol, Transport
-from kproxy_nat.ruleset.patterns import RulePattern
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER, Chain, Rule, Ruleset, Table
 from kproxy_nat.ruleset.transactions import (
     AppendAlike,
@@ -120,7 +120,7 @@ def _remembering(writers: Writers) -> Callable[[tuple[AnyMatch, ...]], str]:
 def render_restore(transaction: Transaction) -> str:
     """Return the transaction as kube-proxy writes it for ``iptables-restore --noflush``."""
     texts: list[str] = []
-    writers = _COMMAND_WRITERS | {AppendAlike: _PatternWriter(transaction.family).write}
+    writers = _COMMAND_WRITERS | {AppendAlike: PatternWriter(transaction.family, _append).write}
     for part in transaction.tables:
         texts.append(f"*{part.table}\n")
         texts += [writers[type(command)](command) for command in part.commands]
@@ -128,26 +128,15 @@ def render_restore(transaction: Transaction) -> str:
     return "".join(texts)
 
 
-class _PatternWriter:
-    """Writes rules that are alike, by templates that serve a whole transaction."""
+def save_appender(family: IpFamily) -> Appender:
+    """Return what writes the rules of a chain as ``iptables-save`` prints them."""
+    writers = save_writers(family)
 
-    def __init__(self, family: IpFamily) -> None:
-        self.family = family
-        self.templates: dict[RulePattern, Template] = {}
+    def append(chain: str, rules: Iterable[Rule]) -> str:
+        texts = (_arguments(_save_matches(rule.matches, writers), rule, writers) for rule in rules)
+        return "".join([f"-A {chain}{text}\n" for text in texts])
 
-    def write(self, command: AppendAlike) -> str:
-        """Return the rules of all chains of ``command``."""
-        columns = (command.chains, *command.words)
-        if self.family is IpFamily.IPV6 and any(w.startswith("::") for words in columns for w in words):
-            # Not all such addresses are written as they are kept.
-            rows = zip(*columns, strict=True)
-            return "".join([_append(c, command.pattern.rules(c, words, None)) for c, *words in rows])
-        template = self.templates.get(command.pattern)
-        if template is None:
-            chain, *words = blanks(len(columns), self.family)
-            text = _append(chain, command.pattern.rules(chain, words, None))
-            template = self.templates[command.pattern] = Template(text)
-        return template.fill(columns)
+    return append
 
 
 def _append(chain: str, rules: Iterable[Rule]) -> str:

@@ -29,7 +29,15 @@ class Template:
 
     def fill(self, words: Sequence[Sequence[str]]) -> str:
         """Return the text for each row of ``words``: columns of equal length, one for each blank."""
+        return "".join(self._filled(words))
+
+    def fill_each(self, words: Sequence[Sequence[str]]) -> list[str]:
+        """Return the same row by row."""
+        parts, width = self._filled(words), len(self._parts)
+        return ["".join(parts[start : start + width]) for start in range(0, len(parts), width)]
+
+    def _filled(self, words: Sequence[Sequence[str]]) -> list[str]:
         parts = self._parts * len(words[0])
         for position, number in self._blanks:
             parts[position :: len(self._parts)] = words[number]
-        return "".join(parts)
+        return parts

@@ -12,10 +12,11 @@ from kproxy_nat.lowering import (
     nftables_kube_proxy,
 )
 from kproxy_nat.lowering.iptables_compact import Hairpin
+from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.nft_transactions import NftTableTransaction
 from kproxy_nat.ruleset.rules import Ruleset
-from kproxy_nat.ruleset.transactions import Transaction
+from kproxy_nat.ruleset.transactions import Transaction, evaluate
 
 
 class LayoutName(enum.StrEnum):
@@ -49,6 +50,12 @@ class Layout:
         if self.name is LayoutName.COMPACT:
             return iptables_compact.lower_to_transaction(view, self.hairpin)
         return iptables_kube_proxy.lower_to_transaction(view)
+
+    def jumps(self, family: IpFamily) -> Ruleset:
+        """Return what the transaction goes upon: the jumps from the built-in chains."""
+        if self.name is LayoutName.COMPACT:
+            return evaluate(iptables_compact.jumps_transaction(family))
+        return evaluate(iptables_kube_proxy.jumps_transaction(family))
 
     def ruleset(self, view: NodeView) -> Ruleset:
         """Return all rules of a node that had none before, jumps included."""

@@ -38,6 +38,8 @@ def udp_services(cluster: Cluster, options: NodeOptions, family: IpFamily) -> Ud
     themselves. Where two Services claim a frontend, the first in total order has it, as in the rules.
     """
     ports = _udp_ports(cluster, family, external_ips=options.external_ips)
+    if not ports:
+        return UdpServices()
     endpoints = collect_endpoints(cluster.slices, family, options.node_name, ports)
     frontends: dict[str, tuple[str, ...]] = {}
     node_ports: dict[int, tuple[str, ...]] = {}
@@ -59,6 +61,7 @@ def _udp_ports(
     return {
         port.name: port
         for service in cluster.services
+        if any(port.protocol.lower() == UDP for port in service.value.spec.ports)
         for port in service_ports(service, family, allow_external_ips=external_ips)
         if port.protocol == UDP
     }

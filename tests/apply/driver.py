@@ -1,6 +1,7 @@
-"""The command line, with something that happens when a step of a change is done.
+"""The command line, with something that happens when a step of a change, or of the way back, is done.
 
-``python -m tests.apply.driver STEP ACTION ARGUMENT...``; the arguments are those of ``kproxy-nat``.
+``python -m tests.apply.driver STEP=ACTION[,STEP=ACTION...] ARGUMENT...``; the arguments are those of
+``kproxy-nat``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kproxy_nat.apply.execution import Step
-from kproxy_nat.cli import carrying_out
+from kproxy_nat.apply.recovery import WayBack
 from kproxy_nat.cli.main import main
 from kproxy_nat.cli.report import Reporter
 
@@ -52,13 +53,15 @@ ACTIONS: dict[str, Callable[[], None]] = {
 
 
 def _run() -> None:
-    wanted, action = Step(sys.argv.pop(1)), ACTIONS[sys.argv.pop(1)]
+    wanted = [fault.split("=") for fault in sys.argv.pop(1).split(",")]
+    actions = {step: ACTIONS[action] for step, action in wanted}
+    assert actions.keys() <= {*Step, *WayBack}
 
-    def explain_step(reporter: Reporter, step: Step) -> None:
-        if step is wanted:
-            action()
+    def explain(_: Reporter, message: str) -> None:
+        if message in actions:
+            actions[message]()
 
-    carrying_out._explain_step = explain_step
+    setattr(Reporter, "explain", explain)  # noqa: B010 # an assignment would have to be of the same type
     main()
 
 

@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kproxy_nat.apply.execution import Step
+from kproxy_nat.apply.recovery import WayBack
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import Bench, environment
 
 
-def driven(bench: Bench, step: Step, action: str, command: str, *arguments: str | Path) -> list[str]:
-    """Return the words of a command to which something happens."""
+def driven(
+    bench: Bench, step: Step | WayBack, action: str, command: str, *arguments: str | Path, also: str = ""
+) -> list[str]:
+    """Return the words of a command to which something happens; ``also`` something else at another step."""
     own = bench.command(command, *arguments)
-    return [sys.executable, "-m", "tests.apply.driver", step, action, *own[3:]]
+    faults = f"{step}={action},{also}".rstrip(",")
+    return [sys.executable, "-m", "tests.apply.driver", faults, *own[3:]]
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -73,6 +77,9 @@ def is_stopped(process: subprocess.Popen[str]) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def state(bench: Bench) -> tuple[dict[IpFamily, str], str, set[str]]:
+State = tuple[dict[IpFamily, str], str, set[str]]
+
+
+def state(bench: Bench) -> State:
     """Return all that an apply changes: rules, the setting and the accounting objects."""
     return bench.dump(), bench.sysctl(), bench.nfacct()

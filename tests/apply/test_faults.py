@@ -15,7 +15,6 @@ import pytest
 
 from kproxy_nat.apply import execution
 from kproxy_nat.apply.execution import Step
-from kproxy_nat.cli import carrying_out
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import (
@@ -52,11 +51,11 @@ NOBODY = 65534
 def at_step(monkeypatch: pytest.MonkeyPatch, step: Step, *command: str) -> None:
     """Let a command run when a step is done."""
 
-    def reached(_: Reporter, reached: Step) -> None:
-        if reached is step:
+    def explain(_: Reporter, sentence: str) -> None:
+        if sentence == step:
             subprocess.run(command, check=True)
 
-    monkeypatch.setattr(carrying_out, "_explain_step", reached)
+    monkeypatch.setattr(Reporter, "explain", explain)
 
 
 class TestRestoring:
@@ -120,13 +119,32 @@ class TestRestoring:
         assert bench.sysctl() == "0"
 
     @ONE_VARIANT
+    def test_a_watchdog_that_does_not_start(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is started before anything is changed, and waited for."""
+        before = state(bench)
+        python = tmp_path / "python"
+        python.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        loaded: list[str] = []
+        monkeypatch.setattr(Reporter, "explain", lambda _, step: loaded.append(step))
+        result = bench.run("apply", first)
+        assert result.status == 5
+        assert "error[KPN508]: the watchdog does not run: it ended with status 3" in result.err
+        assert Step.WATCHED not in loaded
+        assert state(bench) == before
+        assert (bench.finished(), bench.unfinished()) == ([], [])
+
+    @ONE_VARIANT
     def test_a_second_interrupt(self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ctrl-C while the old rules come back: the watchdog takes over."""
 
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(execution, "bring_back", interrupted)
+        monkeypatch.setattr(execution, "take_back", interrupted)
         at_step(monkeypatch, Step.IPTABLES_LOADED, "kill", "-INT", str(os.getpid()))
         assert bench.run("apply", first).status == 130
         wait_until(lambda: locks_are_free(bench))

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from kproxy_nat.apply.execution import Step
+from kproxy_nat.apply.recovery import WayBack
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import NOTHING, Bench, expected, put_before, wait_until
-from tests.apply.processes import driven, locks_are_free, run, started, state
+from tests.apply.processes import State, driven, locks_are_free, run, started, state
 from tests.kernel.netns import VARIANTS, requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
 BOTH_BY_TURNS = list(zip(Step, itertools.cycle(VARIANTS), strict=False))
+WAYS_BACK_BY_TURNS = list(zip(WayBack, itertools.cycle(VARIANTS), strict=False))
 ONE_VARIANT = pytest.mark.parametrize("variant", ["nft"], indirect=True)
 
 NOT_BEGUN = (Step.REHEARSED,)
@@ -106,6 +108,67 @@ def test_killed_while_the_tool_works(
     wait_until(lambda: locks_are_free(bench))
     assert state(bench) == before
     assert told(bench.done("delete").err) == [BROUGHT_BACK]
+
+
+@pytest.mark.parametrize("who", ["kill", "kill all"])
+@pytest.mark.parametrize("step, variant", WAYS_BACK_BY_TURNS, indirect=["variant"])
+def test_killed_on_the_way_back_at(
+    bench: Bench, first: Path, second: Path, outdated: Path, step: WayBack, who: str
+) -> None:
+    """After Ctrl-C, when all rules were loaded: the watchdog goes on, or else the next command."""
+    before = put_second(bench, second)
+    done = run(driven(bench, Step.SYSCTLS_OPENED, "interrupt", "apply", first, also=f"{step}={who}"))
+    assert done.returncode == -signal.SIGKILL, done
+    wait_until(lambda: locks_are_free(bench))
+    gone = step is WayBack.DISCARDED
+    if who == "kill" or gone:
+        assert state(bench) == before
+    else:
+        assert bench.unfinished() == ["0002.unfinished"]
+    assert told(recovered(bench, outdated)) == ([] if gone else [BROUGHT_BACK])
+    assert state(bench) == before
+
+
+@pytest.mark.parametrize("step, variant", WAYS_BACK_BY_TURNS, indirect=["variant"])
+def test_killed_while_recovering_at(
+    bench: Bench, first: Path, second: Path, outdated: Path, step: WayBack
+) -> None:
+    """The command that would take back what another one left is killed, too, once and again."""
+    before = put_second(bench, second)
+    run(driven(bench, Step.IPTABLES_LOADED, "kill all", "apply", first))
+    wait_until(lambda: locks_are_free(bench))
+    for _ in range(2):
+        assert bench.unfinished() == ["0002.unfinished"]
+        done = run(driven(bench, step, "kill", "apply", outdated))
+        assert done.returncode == -signal.SIGKILL, done
+        wait_until(lambda: locks_are_free(bench))
+        if step is WayBack.DISCARDED:
+            break
+    assert told(recovered(bench, outdated)) == ([] if step is WayBack.DISCARDED else [BROUGHT_BACK])
+    assert state(bench) == before
+
+
+@pytest.fixture
+def outdated(bench: Bench, first: Path, tmp_path: Path) -> Path:
+    """Return a plan that is refused once something was applied."""
+    path = tmp_path / "outdated.plan"
+    bench.done("plan", first, "--out", path)
+    return path
+
+
+def put_second(bench: Bench, second: Path) -> State:
+    """Apply ``second``, and let the next apply have a setting to change; return the state then."""
+    bench.done("apply", second)
+    bench.set_sysctl("net.ipv4.conf.all.route_localnet", "0")
+    return state(bench)
+
+
+def recovered(bench: Bench, outdated: Path) -> str:
+    """Return what a command says that finishes what is unfinished, and then does nothing."""
+    result = bench.run("apply", outdated)
+    assert "error[KPN510]" in result.err
+    assert bench.unfinished() == []
+    return result.err
 
 
 @ONE_VARIANT

@@ -94,8 +94,8 @@ def load_rules(
     folder = namespace_folder(state, node.folder)
     with locked(folder, node.label, LOCK_WAIT, lambda _: None) as lock:
         site = Site(node, engines_for(tools, LOCK_WAIT, (lock.busy,)), folder)
-        for backend in (Backend.IPTABLES, Backend.IP6TABLES):
-            if planner_of(backend).foreign_part(site.read(backend).dump):
+        for backend, rules in site.read_all((Backend.IPTABLES, Backend.IP6TABLES)).items():
+            if planner_of(backend).foreign_part(rules.dump):
                 tables(node, variant, backend.family, "restore", stdin=EMPTY)
         live = site.read_all(Backend)
         plan = plan_for("apply", site, variant, live, wanted)

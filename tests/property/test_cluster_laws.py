@@ -326,7 +326,7 @@ class TestLargeClusters:
                 assert any("--comment" in rule for rule in chosen) is not large
 
     def test_other_comments_stay(self) -> None:
-        large = [service(), endpoint_slice(endpoints=many_endpoints(1001))]
+        large = [service(), endpoint_slice(endpoints=many_endpoints(1000))]
         chosen = service("shop/out", "10.96.0.12", type="NodePort", ports=[port(nodePort=30080)])
         view = view_of([node(), *large, chosen, endpoint_slice("shop/out", [endpoint("10.181.0.1")])])
         text = restore_text(view)

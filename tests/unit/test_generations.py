@@ -178,6 +178,17 @@ def test_a_crash_while_writing_leaves_nothing_that_counts(
     assert begun(kept).record.action == "apply"
 
 
+def test_what_was_half_removed_is_not_in_the_way(kept: Generations) -> None:
+    """A process that was killed while it removed a generation leaves a part, under another name."""
+    generation = begun(kept)
+    left = generation.path.with_suffix(".discarded")
+    left.mkdir()
+    (left / "record.json").write_text("{}", encoding="utf-8")
+    kept.discard(generation)
+    assert not generation.path.exists()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
 def test_a_disk_that_is_full(kept: Generations, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def fail(*_: object) -> None:

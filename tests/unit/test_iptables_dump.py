@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Ruleset
 from tests.corpus import dumps, family_of_dump, read, without_comments
 from tests.property import examples
 from tests.property.strategies_rules import rulesets
-from tests.unit.strategies_live import LIVE
+from tests.unit.strategies_live import LIVE, LIVE_AND_EDITED
 
 LAW = settings(deadline=None, max_examples=examples(40))
 V4 = IpFamily.IPV4
@@ -57,6 +59,45 @@ def test_dumps_of_the_tools_are_joined_as_they_were(path: Path) -> None:
 def test_rendered_rules_are_joined_as_they_were(ruleset: Ruleset, counters: bool) -> None:
     text = render_save(ruleset, counters=counters)
     assert join_dump(split_dump(text, ruleset.family)) == render_save(ruleset)
+
+
+@LAW
+@given(LIVE, LIVE, LIVE_AND_EDITED, st.randoms(use_true_random=False))
+def test_what_a_dump_is_expected_to_be_like_changes_nothing(
+    rules: LiveRules, other: LiveRules, edited: tuple[LiveRules, Dump], random: Random
+) -> None:
+    """Whether it is the same, a part, more, in another order, or another dump altogether."""
+    assert split_dump(rules.text, V4, other.dump) == rules.dump
+    assert split_dump(edited[0].text, V4, edited[1]) == edited[0].dump
+    for change in (_shortened, _lengthened, _shuffled, lambda chains, _: chains):
+        tables = {
+            name: DumpedTable(name, table.policies, change(table.chains, random))
+            for name, table in rules.dump.tables.items()
+        }
+        assert split_dump(rules.text, V4, Dump(V4, tables)) == rules.dump
+
+
+def _shortened(chains: Mapping[str, str], random: Random) -> dict[str, str]:
+    """Return some of the chains, some without their last rules."""
+    cut = {name: block.splitlines(keepends=True) for name, block in chains.items() if random.random() < 0.8}
+    return {name: "".join(lines[: random.randint(0, len(lines))]) for name, lines in cut.items()}
+
+
+def _lengthened(chains: Mapping[str, str], random: Random) -> dict[str, str]:
+    """Return the chains, and others, with more rules."""
+    names = [name for chain in chains for name in (chain, f"{chain}A")]
+    return {name: chains.get(name, "") + f"-A {name} -j {random.choice(names)}\n" for name in names}
+
+
+def _shuffled(chains: Mapping[str, str], random: Random) -> dict[str, str]:
+    names = random.sample(sorted(chains), len(chains))
+    return {name: chains[name] for name in names}
+
+
+def test_chains_that_are_the_same_are_not_kept_twice() -> None:
+    known = split_dump(SMALL, V4)
+    for name, block in split_dump(SMALL, V4, known).table("nat").chains.items():
+        assert block is known.table("nat").chains[name]
 
 
 def test_a_small_dump() -> None:
