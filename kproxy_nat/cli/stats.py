@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
-from kproxy_nat.cli.node import gc_paused, input_options, load_node
-from kproxy_nat.cli.options import rule_options, verbosity_options
+from kproxy_nat.cli.node import LoadedNode, gc_paused, input_options, load_node
+from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
 from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode, resolve_options
+from kproxy_nat.proxy.view import NodeView, build_view
 from kproxy_nat.stats.measures import measure_views
 from kproxy_nat.stats.text import stats_text
 
@@ -45,7 +48,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     How many rules, chains and bytes there are, and how many rules the first packet of a flow is compared
     with: a pod's to each cluster IP and to an address that is no Service, an outsider's to each node port,
-    load balancer address and external IP. Nothing is loaded.
+    load balancer address and external IP. Both modes are shown unless --mode names one. Nothing is loaded.
 
     \b
     Examples:
@@ -55,7 +58,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     with gc_paused():
         node = load_node(params, reporter_of(ctx))
         wanted = [f for f in IpFamily if params["family"] in ("all", f.lower())]
-        views = [view for view in node.views if view.family in wanted]
+        views = [view for view in _views(node, params) if view.family in wanted]
         if params["family"] == "all":
             views = [view for view in views if view.services] or views[:1]
         document = measure_views(views, node.options.node_name, Hairpin(params["hairpin"]))
@@ -63,3 +66,20 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             write_stdout(json_text(document))
         else:
             write_stdout(stats_text(document))
+
+
+def _views(node: LoadedNode, params: dict[str, Any]) -> list[NodeView]:
+    """Return the views of each mode, or of the one that was asked for."""
+    if params["mode"]:
+        return node.views
+    chosen = replace(
+        overrides_from(params), node_name=node.options.node_name, localhost_node_ports=None, nfacct=None
+    )
+    views: list[NodeView] = []
+    for mode in ProxyMode:
+        if mode is node.options.mode:
+            views += node.views
+        else:
+            options = resolve_options(node.cluster, replace(chosen, mode=mode))
+            views += (build_view(node.cluster, options, family) for family in IpFamily)
+    return views

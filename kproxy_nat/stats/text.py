@@ -10,6 +10,7 @@ from kproxy_nat.stats.traffic import Traffic
 _SIZES: tuple[tuple[str, Callable[[LayoutStats], int]], ...] = (
     ("rules", lambda stats: stats.rules),
     ("chains", lambda stats: stats.chains),
+    ("sets and maps", lambda stats: stats.sets),
     ("elements", lambda stats: stats.elements),
     ("bytes", lambda stats: stats.bytes),
 )
@@ -30,7 +31,7 @@ def _family(stats: FamilyStats) -> Iterator[str]:
     sizes = [
         (title, [f"{value(layout):,}" for layout in stats.layouts])
         for title, value in _SIZES
-        if title != "elements" or any(map(value, stats.layouts))
+        if any(map(value, stats.layouts))
     ]
     walks = [
         (f"{traffic} ({frontends:,})", [_walks(layout.first_packet.get(traffic)) for layout in stats.layouts])

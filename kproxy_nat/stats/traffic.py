@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily, address_of, address_value
 from kproxy_nat.proxy.options import LocalCidr, LocalInterface, LocalInterfacePrefix
 from kproxy_nat.proxy.view import NodeView, ServiceView
-from kproxy_nat.stats.walks import FirstPacket
+from kproxy_nat.stats.packets import FirstPacket
 
 _OUTSIDE = {IpFamily.IPV4: Address("192.0.2.1"), IpFamily.IPV6: Address("2001:db8::1")}
 _OUTER_INTERFACE = "eth0"

@@ -9,33 +9,16 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from kproxy_nat.net.addresses import Address, Cidr, cidr_contains, is_loopback
+from kproxy_nat.net.addresses import Address, is_loopback
 from kproxy_nat.ruleset import actions, matches
-from kproxy_nat.ruleset.bytecode import SAME_ADDRESSES
 from kproxy_nat.ruleset.probability import SCALE
 from kproxy_nat.ruleset.rules import Chain, Rule, Ruleset
-
-Ways = list[tuple[float, int]]
-"""Probabilities and counts of rules."""
+from kproxy_nat.stats.packets import FirstPacket, Ways, holds, host_of
 
 _VERDICTS = (actions.Accept, actions.Drop, actions.Reject, actions.Dnat, actions.Masquerade)
-
-
-@dataclass(frozen=True, slots=True)
-class FirstPacket:
-    """The first packet of a flow, as it enters the node."""
-
-    source: Address
-    destination: Address
-    protocol: str
-    port: int
-    interface: str
-    mark: int = 0
-    translated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +46,7 @@ class _IndexedChain:
         place = self._others
         for match in rule.matches:
             if isinstance(match, matches.Destination) and not match.negated:
-                host = _host(match.network)
+                host = host_of(match.network)
                 if host:
                     return self._by_address.setdefault(host, [])
             ports = match.destination if isinstance(match, matches.Transport) else None
@@ -170,62 +153,11 @@ class Walker:
             if isinstance(match, matches.Random):
                 share = match.threshold / SCALE
                 chance *= 1.0 - share if match.negated else share
-            elif not self._holds(match, packet):
+            elif not holds(match, packet, self._is_local):
                 return 0.0
         return chance
-
-    def _holds(self, match: matches.AnyMatch, packet: FirstPacket) -> bool:
-        test = _TESTS.get(type(match))
-        if isinstance(match, matches.AddrType):
-            address = packet.source if match.side == "src" else packet.destination
-            return (match.types == ("LOCAL",) and self._is_local(address)) != match.negated
-        return test is not None and test(match, packet)
 
 
 def _leaves(rule: Rule) -> bool:
     """Whether a chain is left by a rule that decides nothing."""
     return any(isinstance(action, actions.Goto | actions.Return) for action in rule.actions)
-
-
-def _host(network: Address | Cidr) -> str | None:
-    """Return the address that a network holds alone."""
-    address, _, length = network.partition("/")
-    return address if length in ("", "32" if "." in address else "128") else None
-
-
-def _in_network(network: Address | Cidr, address: Address) -> bool:
-    host = _host(network)
-    return address == host if host else cidr_contains(Cidr(network), address)
-
-
-def _in_ports(ports: matches.Ports | None, port: int) -> bool:
-    return ports is None or (ports.first <= port <= ports.last) != ports.negated
-
-
-def _is_interface(name: str, interface: str) -> bool:
-    return interface.startswith(name[:-1]) if name.endswith("+") else interface == name
-
-
-def _has_state(match: matches.CtState, packet: FirstPacket) -> bool:
-    return ("NEW" in match.states or (packet.translated and "DNAT" in match.states)) != match.negated
-
-
-def _is_on_list(match: matches.Recent, _: FirstPacket) -> bool:
-    """Answer for a client that was never seen."""
-    return (match.operation == "set") != match.negated
-
-
-_TESTS: dict[type, Callable[[Any, FirstPacket], bool]] = {
-    matches.Source: lambda m, p: _in_network(m.network, p.source) != m.negated,
-    matches.Destination: lambda m, p: _in_network(m.network, p.destination) != m.negated,
-    matches.InInterface: lambda m, p: _is_interface(m.name, p.interface) != m.negated,
-    matches.Protocol: lambda m, p: (m.name == p.protocol) != m.negated,
-    matches.Transport: lambda m, p: m.protocol == p.protocol and _in_ports(m.destination, p.port),
-    matches.Mark: lambda m, p: (p.mark & m.mask == m.value) != m.negated,
-    matches.CtState: _has_state,
-    matches.Recent: _is_on_list,
-    matches.Comment: lambda _, __: True,
-    matches.Nfacct: lambda _, __: True,
-    matches.Bpf: lambda m, p: m.program in SAME_ADDRESSES.values() and p.source == p.destination,
-}
-"""How each kind of match judges a packet; other kinds are taken not to match."""

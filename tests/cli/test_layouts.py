@@ -6,9 +6,10 @@ import json
 
 from kproxy_nat.net.addresses import IpFamily
 from tests.cli.conftest import Run
-from tests.golden.gallery import GALLERY, compact_text
+from tests.golden.gallery import GALLERY, compact_nft_text, compact_text
 
 NODE_PORT = str(GALLERY / "nodeport")
+LAYOUTS = ["kube-proxy", "compact"]
 DUAL_STACK = str(GALLERY / "dual-stack")
 
 
@@ -25,6 +26,13 @@ def test_hairpins_without_bpf(run: Run) -> None:
     assert run("compile", NODE_PORT, "--hairpin", "addresses").out == run("compile", NODE_PORT).out
 
 
+def test_the_layout_is_chosen_in_nftables_mode_too(run: Run) -> None:
+    result = run("compile", NODE_PORT, "--mode", "nftables", "--layout", "compact")
+    assert (result.status, result.out) == (0, compact_nft_text("nodeport"))
+    script = run("compile", NODE_PORT, "--mode", "nftables", "--layout", "compact", "--form", "restore").out
+    assert script.startswith("add table ip kube-proxy\ndelete table ip kube-proxy\nadd table ip kube-proxy")
+
+
 def test_an_unknown_layout_is_wrong_usage(run: Run) -> None:
     result = run("compile", NODE_PORT, "--layout", "smallest")
     assert (result.status, result.out) == (2, "")
@@ -36,8 +44,10 @@ def test_stats_show_the_layouts_side_by_side(run: Run) -> None:
     assert (result.status, result.err) == (0, "")
     head, columns, *rows = result.out.splitlines()
     assert head.startswith("IPv4: ")
-    assert columns.split() == ["iptables", "kube-proxy", "iptables", "compact"]
-    assert [row.split()[0] for row in rows[:3]] == ["rules", "chains", "bytes"]
+    assert columns.split() == [
+        word for mode in ("iptables", "nftables") for layout in LAYOUTS for word in (mode, layout)
+    ]
+    assert [row.split()[0] for row in rows[:5]] == ["rules", "chains", "sets", "elements", "bytes"]
     assert any(row.strip().startswith("NodePort") for row in rows)
 
 
@@ -46,11 +56,25 @@ def test_stats_as_json(run: Run) -> None:
     assert (document["format"], document["version"], document["node"]) == ("kproxy-nat/stats", 1, "node1")
     assert [family["family"] for family in document["families"]] == ["IPv4", "IPv6"]
     for family in document["families"]:
-        assert [layout["layout"] for layout in family["layouts"]] == ["kube-proxy", "compact"]
+        assert [layout["layout"] for layout in family["layouts"]] == 2 * LAYOUTS
+        assert [layout["mode"] for layout in family["layouts"]] == 2 * ["iptables"] + 2 * ["nftables"]
         for layout in family["layouts"]:
             assert layout["rules"] > 0
             walks = layout["first_packet"]["ClusterIP"]
             assert 0 < walks["median"] <= walks["p99"] <= walks["worst"]
+
+
+def test_stats_of_one_mode(run: Run) -> None:
+    """Each is the mode's own view: nftables serves node ports at the node's address only."""
+    both = json.loads(run("stats", NODE_PORT, "-o", "json").out)["families"][0]["layouts"]
+    for mode in ("iptables", "nftables"):
+        (family,) = json.loads(run("stats", NODE_PORT, "-o", "json", "--mode", mode).out)["families"]
+        assert family["layouts"] == [layout for layout in both if layout["mode"] == mode]
+
+
+def test_stats_with_options_of_one_mode(run: Run) -> None:
+    assert run("stats", NODE_PORT, "--nfacct", "--localhost-node-ports").status == 0
+    assert run("stats", NODE_PORT, "--nfacct", "--mode", "nftables").status == 3
 
 
 def test_stats_of_one_family(run: Run) -> None:
