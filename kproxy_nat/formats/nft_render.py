@@ -50,7 +50,7 @@ TYPE_EXPRESSIONS = {
     "ipv4_addr": "ip daddr",
     "ipv6_addr": "ip6 daddr",
     "inet_proto": "meta l4proto",
-    "inet_service": "th dport",
+    "inet_service": "{transport} dport",
     INTEGER: "numgen random mod 2",
 }
 """Expressions that have a type, for ``typeof``."""
@@ -140,21 +140,25 @@ def _listed_set(named: NamedSet) -> str:
 
 
 def types_text(named: NamedSet) -> str:
-    """Return what declares the types of a set.
+    """Return what declares the types of a set or map: ``type ipv4_addr . inet_service : verdict``.
 
-    Those with generated numbers need expressions that have the types; which ones makes no difference.
+    Those with generated numbers need expressions that have the types; which of them makes no difference.
+
+    Raises:
+        NotWritableError: a type has no such expression here.
     """
-    is_typed = INTEGER not in named.key_types
     groups = [types for types in (named.key_types, named.value_types) if types]
-    words = (" . ".join(types if is_typed else map(_expression, types)) for types in groups)
-    return f"{'type' if is_typed else 'typeof'} {' : '.join(words)}"
+    if INTEGER not in named.key_types:
+        return f"type {' : '.join(' . '.join(types) for types in groups)}"
+    transport = named.transport or "th"
+    return f"typeof {' : '.join(' . '.join(_expressions(types, transport)) for types in groups)}"
 
 
-def _expression(kind: str) -> str:
-    expression = TYPE_EXPRESSIONS.get(kind)
-    if expression is None:
-        raise NotWritableError(f"no expression is known here that has the type {kind}")
-    return expression
+def _expressions(types: Iterable[str], transport: str) -> Iterator[str]:
+    for kind in types:
+        if kind not in TYPE_EXPRESSIONS:
+            raise NotWritableError(f"no expression is known here that has the type {kind}")
+        yield TYPE_EXPRESSIONS[kind].format(transport=transport)
 
 
 def _listed_elements(named: NamedSet) -> str:

@@ -28,7 +28,7 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftTableTransaction,
     evaluate_nft,
 )
-from kproxy_nat.ruleset.nft_values import key_types
+from kproxy_nat.ruleset.nft_values import key_types, transport_of
 from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Table
 from kproxy_nat.ruleset.sets import NamedSet
 from kproxy_nat.ruleset.transactions import TransactionError
@@ -262,14 +262,16 @@ class _ScriptParser:
 
     def set_typeof(self, named: NamedSet) -> None:
         """Read expressions that have the types of keys, and of values in maps."""
-        named.key_types = self._types_of_expressions()
+        named.key_types = self._types_of_expressions(named)
         if self.cursor.accept(":"):
-            named.value_types = self._types_of_expressions()
+            named.value_types = self._types_of_expressions(named)
 
-    def _types_of_expressions(self) -> tuple[str, ...]:
+    def _types_of_expressions(self, named: NamedSet) -> tuple[str, ...]:
         is_ipv6 = self.cursor.peek() == "ip6"
         family = IpFamily.IPV6 if is_ipv6 else IpFamily.IPV4
-        return key_types(parse_key(self.cursor, NFT_FAMILIES[family]), family)
+        key = parse_key(self.cursor, NFT_FAMILIES[family])
+        named.transport = named.transport or transport_of(key)
+        return key_types(key, family)
 
     def _types(self) -> tuple[str, ...]:
         names = [self.cursor.take()]

@@ -59,6 +59,7 @@ class JsonSet(msgspec.Struct, omit_defaults=True):
     timeout: int = 0
     size: int = 0
     other: str = ""
+    transport: str = ""
 
 
 class JsonTable(msgspec.Struct, omit_defaults=True):

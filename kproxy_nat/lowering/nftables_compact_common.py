@@ -10,7 +10,7 @@ from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.ports import ServicePort
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
-from kproxy_nat.ruleset.keys import Field, KeyValue
+from kproxy_nat.ruleset.keys import Field, Key, KeyValue
 from kproxy_nat.ruleset.matches import AddrType, AnyMatch, Comment, OneOf
 from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, key_types
 from kproxy_nat.ruleset.rules import Rule
@@ -55,15 +55,12 @@ def ensure_firewall_chain(port: ServicePort, view: NodeView, out: NftTransaction
 
 
 def destinations(
-    name: str,
-    key_types: tuple[str, ...],
-    view: NodeView,
-    elements: dict[KeyValue, Element],
-    comment: str = "",
+    name: str, key: Key, protocol: str, view: NodeView, elements: dict[KeyValue, Element], comment: str = ""
 ) -> NamedSet:
-    """Return a map from keys of these types to addresses and ports."""
+    """Return a map that has addresses and ports of a protocol for a key."""
     value_types = (ADDRESS_TYPES[view.family], *_PORT_TYPE)
-    return NamedSet(name, key_types, value_types, comment, elements=elements)
+    types = key_types(key, view.family)
+    return NamedSet(name, types, value_types, comment, elements=elements, transport=protocol)
 
 
 def destination(key: KeyValue, endpoint: Endpoint) -> Element:

@@ -59,8 +59,7 @@ class OwnChains(NftServiceLowering):
             key: Key = (Numgen(len(endpoints)),)
             placed = zip(slots([endpoint.text for endpoint in endpoints]), endpoints, strict=True)
             elements: dict[KeyValue, Element] = {(n,): destination((n,), e) for n, e in placed}
-            types = key_types(key, self.view.family)
-            self.out.add(AddSet(destinations(name, types, self.view, elements)))
+            self.out.add(AddSet(destinations(name, key, self.port.protocol, self.view, elements)))
             self._rule(chain, (self.protocol,), (DnatMap(key, name),))
 
     def _affinity(self) -> None:

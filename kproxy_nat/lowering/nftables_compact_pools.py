@@ -18,7 +18,6 @@ from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import DnatMap
 from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyValue, Numgen
 from kproxy_nat.ruleset.nft_transactions import AddSet
-from kproxy_nat.ruleset.nft_values import key_types
 from kproxy_nat.ruleset.sets import Element
 
 
@@ -101,8 +100,8 @@ class Pools:
         for chain in (*(pool.chain for pool in pools), *(external.chain for external in externals)):
             out.ensure_chain(chain)
         for pool in pools:
-            types = key_types(pool.key, self.view.family)
-            out.add(AddSet(destinations(pool.map, types, self.view, self._elements[pool], _comment(pool))))
+            elements, comment = self._elements[pool], _comment(pool)
+            out.add(AddSet(destinations(pool.map, pool.key, pool.protocol, self.view, elements, comment)))
             out.rule(pool.chain, (), (DnatMap(pool.key, pool.map),))
         for external in externals:
             self._write_external(external, out)

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
-from kproxy_nat.ruleset.actions import UpdateSet
-from kproxy_nat.ruleset.keys import KeyValue
+from kproxy_nat.ruleset.actions import DnatMap, UpdateSet
+from kproxy_nat.ruleset.keys import Key, KeyValue
+from kproxy_nat.ruleset.matches import Protocol
+from kproxy_nat.ruleset.nft_values import INTEGER, transport_of
 from kproxy_nat.ruleset.rules import Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import DYNAMIC, Element, NamedSet, ordered_flags
 from kproxy_nat.ruleset.transactions import TransactionError
@@ -175,6 +177,8 @@ def _add_rule(table: Table, command: AddRule) -> None:
     for action in command.rule.actions:
         if isinstance(action, UpdateSet):
             _make_dynamic(_set(table, action.name))
+        if isinstance(action, DnatMap) and isinstance(action.map, str):
+            _tell_transport(_set(table, action.map), action.key, command.rule)
 
 
 def _make_dynamic(named: NamedSet) -> None:
@@ -182,6 +186,13 @@ def _make_dynamic(named: NamedSet) -> None:
     named.size = named.size or DEFAULT_DYNAMIC_SIZE
     if DYNAMIC not in named.flags:
         named.flags = ordered_flags((DYNAMIC, *named.flags))
+
+
+def _tell_transport(named: NamedSet, key: Key, rule: Rule) -> None:
+    """Give a map whose declaration names a protocol that of its rule; nft's JSON has the types only."""
+    if INTEGER in named.key_types and not named.transport:
+        protocols = (m.name for m in rule.matches if isinstance(m, Protocol) and not m.negated)
+        named.transport = transport_of(key) or next(protocols, "")
 
 
 def _flush_chain(table: Table, command: FlushChain) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from kproxy_nat.net.addresses import IpFamily, listed_by_kernel_tools
-from kproxy_nat.ruleset.keys import Field, Key, KeyValue, Numgen, Value
+from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyValue, Numgen, Value
 
 PROTOCOL_NUMBERS = {
     "icmp": 1,
@@ -46,6 +46,11 @@ def _type_of(part: Field | Numgen, family: IpFamily) -> str:
     if part in (Field.SOURCE, Field.DESTINATION):
         return ADDRESS_TYPES[family]
     return "inet_proto" if part is Field.PROTOCOL else "inet_service"
+
+
+def transport_of(key: Key) -> str:
+    """Return the protocol whose packets alone can have a key; nothing if it is asked of all."""
+    return next((name for name, field in DESTINATION_PORTS.items() if field in key), "")
 
 
 def listed_value(value: Value) -> Value:

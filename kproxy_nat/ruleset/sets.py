@@ -34,7 +34,9 @@ class NamedSet(msgspec.Struct, omit_defaults=True):
     """A set or map that rules name. It is a map if it has ``value_types``; ``verdict`` is one of these.
 
     Types are nft's: ``ipv4_addr``, ``inet_proto``. ``elements`` has each by its key. ``other`` is a JSON
-    object of properties that have no field here.
+    object of properties that have no field here. ``transport`` is the protocol of the ports in a set that is
+    declared by expressions, as those with generated numbers are: nft 1.0.6 refuses rules for tcp upon a map
+    that is there and was declared with ``th dport``.
     """
 
     name: str
@@ -46,6 +48,7 @@ class NamedSet(msgspec.Struct, omit_defaults=True):
     size: int = 0
     elements: dict[KeyValue, Element] = {}
     other: str = ""
+    transport: str = ""
 
 
 def ordered_flags(flags: Iterable[str]) -> tuple[str, ...]:

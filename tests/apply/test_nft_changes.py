@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,13 @@ from kproxy_nat.apply.wanted import rules_for
 from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.nft_dump import join_listing, split_listing
 from kproxy_nat.lowering.layouts import Layout, LayoutName
+from kproxy_nat.lowering.nftables_compact import SHARED_ELEMENTS
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.options import ProxyMode
+from kproxy_nat.proxy.view import build_view
 from tests.kernel.netns import requires_kernel
-from tests.oracle.compiling import random_input
+from tests.oracle.compiling import cluster_of, options_of, random_input
+from tests.oracle.manifests import endpoint_slice, many_endpoints, node, port, service
 from tests.property import examples
 
 KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
@@ -102,3 +107,21 @@ def test_chains_are_removed_after_all_else() -> None:
     assert chains
     assert "delete chain" not in nft_script(change)
     assert set(nft_removal(change).splitlines()) == {f"delete chain ip kube-proxy {name}" for name in chains}
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+def test_rules_upon_maps_that_are_there(namespace: Namespace, protocol: str) -> None:
+    """nft 1.0.6 would refuse them, had the maps been declared with ports of any protocol."""
+    engine = NftEngine(require_tool("nft"))
+    ports = [port(80, protocol=protocol, nodePort=30080)]
+    wanted: list[Dump] = []
+    for count in (2, 3, SHARED_ELEMENTS + 1, SHARED_ELEMENTS + 2):
+        backends = endpoint_slice("shop/web", many_endpoints(count), ports=[port(8080, protocol=protocol)])
+        local: dict[str, Any] = {"type": "NodePort", "externalTrafficPolicy": "Local"}
+        cluster = cluster_of([node(), service("shop/web", "10.96.0.10", ports=ports, **local), backends])
+        view = build_view(cluster, options_of(cluster, mode=ProxyMode.NFTABLES), IpFamily.IPV4)
+        wanted.append(rules_for(view, COMPACT))
+    for old, new in pairwise([Dump(IpFamily.IPV4), *wanted]):
+        namespace.run(engine.load, plan_change(Backend.NFT_IP, LiveRules("", old), new))
+        text = namespace.run(engine.save, IpFamily.IPV4, counters=True)
+        assert split_listing(text, IpFamily.IPV4) == new

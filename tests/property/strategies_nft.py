@@ -41,6 +41,11 @@ KEYS: tuple[Key, ...] = (
 )
 
 
+def slots_key(protocol: str) -> Key:
+    """Return the key of a map of slots."""
+    return Field.DESTINATION, DESTINATION_PORTS[protocol], Numgen(300)
+
+
 def set_name(key: Key, kind: str) -> str:
     """Return the name of the set or map of a table that has this key."""
     return f"{kind}-{'-'.join(str(part).split()[-1] for part in key)}"
@@ -150,8 +155,8 @@ def destination_maps(draw: st.DrawFn, family: IpFamily) -> NftAction:
     if which == "named":
         return actions.DnatMap(SERVICE_KEY, set_name(SERVICE_KEY, "destinations"))
     if which == "slots":
-        port = draw(st.sampled_from(list(DESTINATION_PORTS.values())))
-        return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), "slots")
+        protocol, port = draw(st.sampled_from(list(DESTINATION_PORTS.items())))
+        return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), f"slots-{protocol}")
     numgen = draw(NUMGENS)
     slots = draw(st.lists(st.tuples(addresses(family), PORTS), min_size=1, max_size=numgen.modulus))
     found = tuple(DestinationEntry((numgen.offset + n,), *slot) for n, slot in enumerate(slots))
@@ -241,12 +246,12 @@ def named_sets(draw: st.DrawFn, family: IpFamily) -> dict[str, NamedSet]:
     slots = draw(st.lists(key_values(SERVICE_KEY, family), max_size=4, unique=True))
     destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
     found.append(NamedSet(set_name(SERVICE_KEY, "destinations"), types, values_of, elements=destinations))
-    drawn: Key = (Field.DESTINATION, Field.DESTINATION_PORT, Numgen(300))
-    slots = draw(st.lists(key_values(drawn, family), max_size=4, unique=True))
-    destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
-    found.append(
-        NamedSet("slots", key_types(drawn, family), values_of, draw(comments), elements=destinations)
-    )
+    for protocol in DESTINATION_PORTS:
+        types = key_types(slots_key(protocol), family)
+        slots = draw(st.lists(key_values(slots_key(protocol), family), max_size=4, unique=True))
+        destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
+        named = NamedSet(f"slots-{protocol}", types, values_of, elements=destinations, transport=protocol)
+        found.append(named)
     return {named.name: named for named in found}
 
 
@@ -259,9 +264,14 @@ def hooks(kinds: Sequence[str]) -> Strategy[Hook]:
 @st.composite
 def tables(draw: st.DrawFn, family: IpFamily) -> Table:
     """Return a table that the kernel takes: only chains without rules of their own are base chains."""
-    # nft's JSON tells a set that rules add to only by these rules.
+    # nft's JSON tells a set that rules add to only by these rules, and the protocol of a map likewise.
     leaf = [Rule((), (NOTE_CLIENT,)), Rule((), (actions.Drop(),))]
     chains = {LEAF: Chain(LEAF, leaf, comment=draw(st.just("") | COMMENTS))}
+    translating = [
+        Rule((), (actions.DnatMap(slots_key(protocol), f"slots-{protocol}"),))
+        for protocol in DESTINATION_PORTS
+    ]
+    chains["translating"] = Chain("translating", translating)
     for number in range(draw(st.integers(1, 3))):
         name = f"chain-{number}"
         chains[name] = Chain(name, draw(st.lists(nft_rules(family), max_size=6)))
