@@ -11,9 +11,9 @@ Needs root and ``ip``. Everything happens in network namespaces that are made he
   the last Service, as a pod's traffic; 10th percentile, against a node without any rules
 
 Bars: at 10,000 x 10 the compact layout loads at least 8 times faster than kube-proxy's with iptables-legacy,
-25 times with nftables, and nowhere slower; its first packet costs at most 1.3 times that of no rules; its change
-costs at most 1.5 times the smallest one, with nftables at most 20 ms. A cell that would take more than 10
-minutes is stopped, and says so.
+25 times with nftables, and nowhere slower; its first packet costs at most 1.3 times that of no rules; its
+change costs at most 1.5 times the smallest one, with nftables at most 20 ms. A cell that would take more than
+10 minutes is stopped, and says so.
 """
 
 from __future__ import annotations

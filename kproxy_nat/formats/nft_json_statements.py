@@ -331,6 +331,9 @@ def _verdict_map(_: str, body: Json, family: str) -> AnyAction:
 def _dnat(_: str, body: Json, family: str) -> AnyAction:
     if "port" in body:
         address, port = _fields(body, "addr", "port")
+        if isinstance(address, dict):
+            key, data = _fields(*_fields(address, "map"), "key", "data")
+            return actions.DnatMap(_key(key, family), _set_name(data), _number(port))
         checked = _address(_text(address))
         if FAMILIES.get(family) is not family_of(checked):
             raise _UntypedError

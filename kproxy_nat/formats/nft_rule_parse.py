@@ -318,7 +318,7 @@ class _RuleParser:
         cursor = self.cursor
         cursor.take("dnat")
         if cursor.accept("to"):
-            return self._destination()
+            return self._to_one_port() if cursor.peek() in _KEY_WORDS else self._destination()
         cursor.take(self.family)
         if cursor.accept("addr"):
             cursor.take(".")
@@ -327,6 +327,16 @@ class _RuleParser:
         key = self.key()
         cursor.take("map")
         return actions.DnatMap(key, self._map(self._destination_entry))
+
+    def _to_one_port(self) -> AnyAction:
+        cursor = self.cursor
+        key = self.key()
+        cursor.take("map")
+        name, _, port = cursor.peek().removeprefix("@").partition(":")
+        if not (cursor.peek().startswith("@") and port.isascii() and port.isdecimal() and len(port) <= 5):
+            cursor.fail("a map and a port are expected, such as @endpoints:80")
+        cursor.take()
+        return actions.DnatMap(key, name, int(port))
 
     def _destination(self) -> AnyAction:
         found = _DESTINATION.fullmatch(self.cursor.peek())

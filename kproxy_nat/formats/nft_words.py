@@ -207,6 +207,10 @@ class Words:
         return f"{self.key(action.key)} vmap {self.braces(entries)}"
 
     def _dnat_map(self, action: actions.DnatMap) -> str:
+        if action.port and isinstance(action.map, str):
+            return f"dnat to {self.key(action.key)} map @{identifier(action.map)}:{action.port}"
+        if action.port:
+            raise NotWritableError("a port stands only behind the name of a map")
         head = f"dnat {self._destination_words()} to {self.key(action.key)} map"
         if isinstance(action.map, str):
             return f"{head} @{identifier(action.map)}"

@@ -5,19 +5,14 @@ from __future__ import annotations
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.lowering.local_traffic import local_traffic
 from kproxy_nat.lowering.nftables_common import NftTransactionBuilder
-from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.ports import ServicePort
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
-from kproxy_nat.ruleset.keys import Field, Key, KeyValue
+from kproxy_nat.ruleset.keys import Field
 from kproxy_nat.ruleset.matches import AddrType, AnyMatch, Comment, OneOf
-from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, key_types
 from kproxy_nat.ruleset.rules import Rule
-from kproxy_nat.ruleset.sets import Element, NamedSet
 
 _FROM_LOCAL = AddrType("src", ("LOCAL",))
-_PORT_TYPE = key_types((Field.DESTINATION_PORT,), IpFamily.IPV4)
 
 
 def external_rules(
@@ -52,17 +47,3 @@ def ensure_firewall_chain(port: ServicePort, view: NodeView, out: NftTransaction
         matches: tuple[AnyMatch, ...] = (OneOf((Field.SOURCE,), sources, negated=True),)
         out.rule(chain, matches, (Drop(),))
     return chain
-
-
-def destinations(
-    name: str, key: Key, protocol: str, view: NodeView, elements: dict[KeyValue, Element], comment: str = ""
-) -> NamedSet:
-    """Return a map that has addresses and ports of a protocol for a key."""
-    value_types = (ADDRESS_TYPES[view.family], *_PORT_TYPE)
-    types = key_types(key, view.family)
-    return NamedSet(name, types, value_types, comment, elements=elements, transport=protocol)
-
-
-def destination(key: KeyValue, endpoint: Endpoint) -> Element:
-    """Return the element that leads from a key to an endpoint."""
-    return Element(key, (endpoint.address, endpoint.port))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.lowering.nftables_compact_common import (
-    destination,
-    destinations,
     ensure_firewall_chain,
     external_rules,
 )
@@ -18,7 +16,7 @@ from kproxy_nat.ruleset.actions import Dnat, DnatMap, Goto, UpdateSet, VerdictEn
 from kproxy_nat.ruleset.keys import Field, Key, KeyValue, Numgen
 from kproxy_nat.ruleset.matches import AnyMatch, Lookup, OneOf
 from kproxy_nat.ruleset.nft_transactions import AddSet
-from kproxy_nat.ruleset.nft_values import key_types
+from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, INTEGER, SERVICE, key_types
 from kproxy_nat.ruleset.sets import Element, NamedSet
 
 DRAWN_TOGETHER = 8
@@ -53,14 +51,29 @@ class OwnChains(NftServiceLowering):
     def _balance_all(self) -> None:
         """Draw by one rule for each policy, from a map that has endpoints by slot."""
         for chain, endpoints in self._balanced_chains():
-            is_local = chain == self.local_chain
-            prefix = names.LOCAL_ENDPOINTS_PREFIX if is_local else names.ENDPOINTS_PREFIX
+            prefix = names.ENDPOINTS_PREFIX
+            if chain == self.local_chain:
+                prefix = names.LOCAL_ENDPOINTS_PREFIX
             name = prefix + names.service_base(self.port)
-            key: Key = (Numgen(len(endpoints)),)
-            placed = zip(slots([endpoint.text for endpoint in endpoints]), endpoints, strict=True)
-            elements: dict[KeyValue, Element] = {(n,): destination((n,), e) for n, e in placed}
-            self.out.add(AddSet(destinations(name, key, self.port.protocol, self.view, elements)))
-            self._rule(chain, (self.protocol,), (DnatMap(key, name),))
+            ports = {endpoint.port for endpoint in endpoints}
+            port = ports.pop() if len(ports) == 1 else 0
+            self.out.add(AddSet(self._map(name, endpoints, port)))
+            self._rule(chain, (self.protocol,), (DnatMap((Numgen(len(endpoints)),), name, port),))
+
+    def _map(self, name: str, endpoints: Sequence[Endpoint], port: int) -> NamedSet:
+        """Return a map of endpoints by slot, without their port where all have the same.
+
+        With a size the kernel makes a hash table once, instead of having it grow.
+        """
+        placed = slots([endpoint.text for endpoint in endpoints])
+        elements: dict[KeyValue, Element] = {}
+        for slot, endpoint in zip(placed, endpoints, strict=True):
+            value: KeyValue = (endpoint.address,) if port else (endpoint.address, endpoint.port)
+            elements[slot,] = Element((slot,), value)
+        address = ADDRESS_TYPES[self.view.family]
+        values, transport = ((address,), "") if port else ((address, SERVICE), self.port.protocol)
+        size = 1 << (len(endpoints) - 1).bit_length()
+        return NamedSet(name, (INTEGER,), values, size=size, elements=elements, transport=transport)
 
     def _affinity(self) -> None:
         """Write a set of clients for each endpoint, as kube-proxy's; look-ups in them; then a draw."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.lowering.nftables_common import NftTransactionBuilder
-from kproxy_nat.lowering.nftables_compact_common import destination, destinations, external_rules
+from kproxy_nat.lowering.nftables_compact_common import external_rules
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import DnatMap
 from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyValue, Numgen
 from kproxy_nat.ruleset.nft_transactions import AddSet
-from kproxy_nat.ruleset.sets import Element
+from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, SERVICE, key_types
+from kproxy_nat.ruleset.sets import Element, NamedSet
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -88,7 +89,7 @@ class Pools:
         elements = self._elements.setdefault(pool, {})
         for number, endpoint in enumerate(endpoints):
             key = pool.slot(frontend, number)
-            elements[key] = destination(key, endpoint)
+            elements[key] = Element(key, (endpoint.address, endpoint.port))
 
     def need(self, external: External) -> None:
         """Have a chain for traffic from outside."""
@@ -100,11 +101,16 @@ class Pools:
         for chain in (*(pool.chain for pool in pools), *(external.chain for external in externals)):
             out.ensure_chain(chain)
         for pool in pools:
-            elements, comment = self._elements[pool], _comment(pool)
-            out.add(AddSet(destinations(pool.map, pool.key, pool.protocol, self.view, elements, comment)))
+            out.add(AddSet(self._map(pool)))
             out.rule(pool.chain, (), (DnatMap(pool.key, pool.map),))
         for external in externals:
             self._write_external(external, out)
+
+    def _map(self, pool: Pool) -> NamedSet:
+        family = self.view.family
+        types, values = key_types(pool.key, family), (ADDRESS_TYPES[family], SERVICE)
+        elements = self._elements[pool]
+        return NamedSet(pool.map, types, values, _comment(pool), elements=elements, transport=pool.protocol)
 
     def _write_external(self, external: External, out: NftTransactionBuilder) -> None:
         to_local = external.local.chain if external.local else None

@@ -96,10 +96,14 @@ class DestinationEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class DnatMap(Action, frozen=True, gc=False):
-    """``dnat ip addr . port to KEY map ...``: to the destination that the map has for the key, if any."""
+    """``dnat ip addr . port to KEY map ...``: to the destination that the map has for the key, if any.
+
+    With a ``port``, as in ``dnat to KEY map @name:80``, the map has addresses only, and a name.
+    """
 
     key: Key
     map: str | tuple[DestinationEntry, ...]
+    port: int = 0
 
 
 class UpdateSet(Action, frozen=True, gc=False):

@@ -14,7 +14,7 @@ import msgspec
 from kproxy_nat.ruleset.actions import DnatMap, UpdateSet
 from kproxy_nat.ruleset.keys import Key, KeyValue
 from kproxy_nat.ruleset.matches import Protocol
-from kproxy_nat.ruleset.nft_values import INTEGER, transport_of
+from kproxy_nat.ruleset.nft_values import INTEGER, SERVICE, transport_of
 from kproxy_nat.ruleset.rules import Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import DYNAMIC, Element, NamedSet, ordered_flags
 from kproxy_nat.ruleset.transactions import TransactionError
@@ -190,7 +190,8 @@ def _make_dynamic(named: NamedSet) -> None:
 
 def _tell_transport(named: NamedSet, key: Key, rule: Rule) -> None:
     """Give a map whose declaration names a protocol that of its rule; nft's JSON has the types only."""
-    if INTEGER in named.key_types and not named.transport:
+    has_ports = SERVICE in (*named.key_types, *named.value_types)
+    if INTEGER in named.key_types and has_ports and not named.transport:
         protocols = (m.name for m in rule.matches if isinstance(m, Protocol) and not m.negated)
         named.transport = transport_of(key) or next(protocols, "")
 

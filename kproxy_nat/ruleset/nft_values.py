@@ -31,6 +31,8 @@ PROTOCOL_NUMBERS = {
     "udplite": 136,
 }
 ADDRESS_TYPES = {IpFamily.IPV4: "ipv4_addr", IpFamily.IPV6: "ipv6_addr"}
+SERVICE = "inet_service"
+"""The type of ports."""
 INTEGER = "integer"
 """The type of a generated number. It has no size of its own, so sets with it are declared by expressions."""
 
@@ -45,7 +47,7 @@ def _type_of(part: Field | Numgen, family: IpFamily) -> str:
         return INTEGER
     if part in (Field.SOURCE, Field.DESTINATION):
         return ADDRESS_TYPES[family]
-    return "inet_proto" if part is Field.PROTOCOL else "inet_service"
+    return "inet_proto" if part is Field.PROTOCOL else SERVICE
 
 
 def transport_of(key: Key) -> str:

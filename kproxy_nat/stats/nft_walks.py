@@ -176,7 +176,10 @@ class NftWalker:
         if isinstance(action.map, str):
             element = self._sets[action.map].elements.get(key)
             value = element.value if element else None
-            return actions.Dnat(Address(str(value[0])), int(value[1])) if isinstance(value, tuple) else value
+            if not isinstance(value, tuple):
+                return value
+            port = action.port if isinstance(action, actions.DnatMap) else 0
+            return actions.Dnat(Address(str(value[0])), port or int(value[1]))
         entries = self._anonymous.get(id(action))
         if entries is None:
             entries = self._anonymous[id(action)] = {entry.key: _leads_to(entry) for entry in action.map}

@@ -15,7 +15,7 @@ from kproxy_nat.ruleset import actions, matches
 from kproxy_nat.ruleset.actions import DestinationEntry, NftAction, Verdict, VerdictEntry
 from kproxy_nat.ruleset.keys import DESTINATION_PORTS, Field, Key, KeyPart, KeyValue, Numgen, Value
 from kproxy_nat.ruleset.matches import FULL_MARK, AnyMatch
-from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, key_types
+from kproxy_nat.ruleset.nft_values import ADDRESS_TYPES, INTEGER, key_types
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet
 from tests.property.strategies_rules import MARKS, Strategy, addresses, networks, words_in_order
@@ -97,8 +97,11 @@ def interface(kind: Callable[[str, bool], AnyMatch]) -> Strategy[AnyMatch]:
 
 
 def masked_marks() -> Strategy[AnyMatch]:
-    """Return matches of the mark."""
-    return st.builds(matches.Mark, MARKS, st.integers(1, FULL_MARK), st.booleans()).map(
+    """Return matches of the mark, but not under the first bits alone: nft may list these as a prefix."""
+    masks = st.integers(1, FULL_MARK).filter(
+        lambda mask: mask == FULL_MARK or (FULL_MARK - mask) & (FULL_MARK - mask + 1)
+    )
+    return st.builds(matches.Mark, MARKS, masks, st.booleans()).map(
         lambda m: matches.Mark(m.value & m.mask, m.mask, m.negated)
     )
 
@@ -151,9 +154,11 @@ def entries(key: Key, family: IpFamily) -> Strategy[NftAction]:
 @st.composite
 def destination_maps(draw: st.DrawFn, family: IpFamily) -> NftAction:
     """Return translations through maps, named and anonymous."""
-    which = draw(st.sampled_from(("named", "slots", "anonymous")))
+    which = draw(st.sampled_from(("named", "slots", "one port", "anonymous")))
     if which == "named":
         return actions.DnatMap(SERVICE_KEY, set_name(SERVICE_KEY, "destinations"))
+    if which == "one port":
+        return actions.DnatMap((draw(NUMGENS),), "addresses", draw(PORTS))
     if which == "slots":
         protocol, port = draw(st.sampled_from(list(DESTINATION_PORTS.items())))
         return actions.DnatMap((Field.DESTINATION, port, draw(NUMGENS)), f"slots-{protocol}")
@@ -252,6 +257,9 @@ def named_sets(draw: st.DrawFn, family: IpFamily) -> dict[str, NamedSet]:
         destinations = {k: Element(k, (draw(addresses(family)), draw(PORTS))) for k in slots}
         named = NamedSet(f"slots-{protocol}", types, values_of, elements=destinations, transport=protocol)
         found.append(named)
+    numbers = draw(st.lists(st.integers(0, 300), max_size=4, unique=True))
+    numbered: dict[KeyValue, Element] = {(n,): Element((n,), (draw(addresses(family)),)) for n in numbers}
+    found.append(NamedSet("addresses", (INTEGER,), values_of[:1], size=512, elements=numbered))
     return {named.name: named for named in found}
 
 

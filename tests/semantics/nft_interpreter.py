@@ -168,7 +168,7 @@ class NftRules:
             assert statement.key == ("saddr",)
             entry = (statement.words[0], packet.source)
             yield ONE, replace(state, seen=state.seen | {entry}), "continue"
-        elif kind == "dnat" and statement.words:
+        elif kind == "dnat" and statement.map is None and statement.words:
             host, _, port = statement.words[0].rpartition(":")
             yield ONE, self._translated(state, host.strip("[]"), port), "accept"
         elif kind in ("vmap", "dnat", "lookup"):
@@ -192,7 +192,8 @@ class NftRules:
             elif statement.kind == "vmap":
                 yield share, state, " ".join(found)
             else:
-                yield share, self._translated(state, found[0], found[2]), "accept"
+                port = statement.words[1] if statement.words else found[2]
+                yield share, self._translated(state, found[0], port), "accept"
 
     def _find(
         self, statement: Statement, key: tuple[Value | None, ...], state: _State

@@ -165,7 +165,13 @@ class _Words:
 
     def dnat(self) -> Statement:
         if self.accept("to"):
-            return Statement("dnat", (self.take(),))
+            first = self.take()
+            if first != "numgen":
+                return Statement("dnat", (first,))
+            key = self.key(first)
+            self.take("map")
+            name, _, port = self.take()[1:].partition(":")
+            return Statement("dnat", ("", port), key=key, map=name)
         self.take("ip", "ip6")
         self.take("to")
         key = self.key(self.take())
