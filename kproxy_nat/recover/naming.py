@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from kproxy_nat.recover.model import PortKey, RecoveredPort, Shares
 from kproxy_nat.recover.nft_compact import frontend_key
 
 Ports = Mapping[PortKey, RecoveredPort]
+
+UNNAMED = "unnamed"
+"""The namespace of Services whose names rules do not tell."""
 
 
 def is_named(key: PortKey) -> bool:
@@ -27,6 +31,25 @@ def named_after(ports: Ports, other: Ports) -> dict[PortKey, RecoveredPort]:
             if found:
                 left[key] = _joined(key, left.get(key), found)
     return {key: left[key] for key in sorted(left)}
+
+
+def given_names(ports: Ports) -> tuple[dict[PortKey, RecoveredPort], list[RecoveredPort]]:
+    """Return ports, under names made of their cluster IPs where they have none, and those that can have none.
+
+    A frontend without a cluster IP is no Service: which one it is a further address of, rules do not tell.
+    """
+    named: dict[PortKey, RecoveredPort] = {}
+    left_out = []
+    for key, port in ports.items():
+        if is_named(key):
+            named[key] = port
+        elif port.cluster_ip:
+            service = f"at-{re.sub('[.:]+', '-', port.cluster_ip)}".rstrip("-")
+            made = PortKey(f"{UNNAMED}/{service}:p{port.port}-{key.protocol.lower()}", key.protocol)
+            named[made] = replace(port, key=made)
+        else:
+            left_out.append(port)
+    return named, left_out
 
 
 def _frontends(port: RecoveredPort) -> Iterator[PortKey]:
