@@ -25,7 +25,6 @@ from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.iptables_rule_files import DumpedRules, family_of_rules, load_dump
 from kproxy_nat.formats.nft_rule_files import NftRules, from_tables, is_nft, load_nft
 from kproxy_nat.lowering.layouts import Layout
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
 from kproxy_nat.manifests.sources import STDIN, Reading, SourceText
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
@@ -107,7 +106,7 @@ class Side:
         """The tables of nftables; those of manifests are compiled."""
         if self.node is None or self.mode is not ProxyMode.NFTABLES:
             return self.tables
-        rulesets = map(lower_to_nft_ruleset, self.node.views)
+        rulesets = map(self.layout.nft_ruleset, self.node.views)
         return from_tables((table for r in rulesets for table in r.tables.values()), self.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.nft_blocks import canonical_listing
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover import model
+from kproxy_nat.recover.naming import given_names
 from kproxy_nat.recover.nft_sources import NftTableSource
 from kproxy_nat.recover.node_objects import configuration_object, node_object
 from kproxy_nat.recover.objects import Manifest, Ports, needs_zone, service_objects
@@ -96,7 +98,7 @@ def _canonical_texts(sides: Mapping[IpFamily, Side]) -> Iterator[str]:
 
 
 def _objects(sides: Mapping[IpFamily, Side], reporter: Reporter) -> list[Manifest]:
-    recovered = {family: _recovered(side, family) for family, side in sides.items()}
+    recovered = {family: _recovered(side, family, reporter) for family, side in sides.items()}
     families = {family: (found.ports, found.settings) for family, found in recovered.items()}
     ports = [found for found, _ in families.values()]
     if not any(settings.mode for _, settings in families.values()):
@@ -115,8 +117,23 @@ def _objects(sides: Mapping[IpFamily, Side], reporter: Reporter) -> list[Manifes
     return [configuration_object(families), node, *service_objects(ports)]
 
 
-def _recovered(side: Side, family: IpFamily) -> Recovered:
-    return both(recover(DumpSource(side.dumped(family))), recover_nft(NftTableSource(side.nft, family)))
+def _recovered(side: Side, family: IpFamily, reporter: Reporter) -> Recovered:
+    found = both(recover(DumpSource(side.dumped(family))), recover_nft(NftTableSource(side.nft, family)))
+    ports, left_out = given_names(found.ports)
+    if ports.keys() != found.ports.keys():
+        reporter.note(
+            "the compact layout for nftables tells few names: Services have those of their addresses"
+        )
+    reporter.report(
+        Problem(
+            Code.NO_SERVICES_TO_READ,
+            "rules do not tell which Service this is an address of; it is left out",
+            Severity.WARNING,
+            subject=str(port.key),
+        )
+        for port in left_out
+    )
+    return replace(found, ports=ports)
 
 
 def _remarks(sides: Mapping[IpFamily, Side], recovered: Iterable[Recovered]) -> Iterator[str]:

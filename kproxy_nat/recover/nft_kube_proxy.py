@@ -1,4 +1,4 @@
-"""Reading service ports out of rules of nftables in the layout ``kube-proxy``.
+"""Reading service ports out of rules of nftables.
 
 What a chain is for is told by what leads to it and by what it does. Its name, or the comment of an element
 that leads to none, tells the Service.
@@ -10,17 +10,18 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from kproxy_nat.formats.nft_render import element_text
-from kproxy_nat.formats.nft_shown import shown_rule
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.recover import model
-from kproxy_nat.recover.conditions import condition_text, source_networks
+from kproxy_nat.recover.conditions import condition_text
 from kproxy_nat.recover.model import CUT, PortKey, RecoveredPort
 from kproxy_nat.recover.nft_balancing import Balancing, read_balancing
-from kproxy_nat.recover.nft_sources import DISPATCH_MAPS, NftSource, key_of_element
+from kproxy_nat.recover.nft_compact import read_frontends
+from kproxy_nat.recover.nft_firewall import read_firewall
+from kproxy_nat.recover.nft_sources import DISPATCH_MAPS, NftSource, key_of_element, rule_text
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
-from kproxy_nat.ruleset.keys import Field
-from kproxy_nat.ruleset.matches import AddrType, Comment, InInterface, Lookup, OneOf, Source
-from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
+from kproxy_nat.ruleset.keys import Field, KeyValue
+from kproxy_nat.ruleset.matches import AddrType, Comment, InInterface, Lookup, Source
+from kproxy_nat.ruleset.rules import NFT_FAMILIES
 from kproxy_nat.ruleset.sets import Element
 
 Dispatch = list[tuple[str, Element]]
@@ -28,20 +29,36 @@ Dispatch = list[tuple[str, Element]]
 
 
 def read_nft_services(source: NftSource) -> dict[PortKey, RecoveredPort]:
-    """Return the service ports that rules implement, sorted."""
+    """Return the service ports that rules implement, sorted, with frontends that have no name."""
+    masquerade = cluster_ip_masquerade(source)
+    wanted = source.services
+    ports = {
+        key: _PortReader(source, key, masquerade).read(dispatch)
+        for key, dispatch in _dispatches(source).items()
+        if wanted is None or key.service in wanted
+    }
+    if source.layout == model.COMPACT:
+        ports |= read_frontends(source, masquerade)
+    return {key: ports[key] for key in sorted(ports)}
+
+
+def _dispatches(source: NftSource) -> dict[PortKey, Dispatch]:
+    """Return the elements of each service port that has a name.
+
+    A chain for source ranges may be one of several ports; then the same address and port tell whose it is.
+    """
     found: dict[PortKey, Dispatch] = defaultdict(list)
+    by_frontend: dict[KeyValue, PortKey] = {}
     for name in DISPATCH_MAPS:
         for element in source.elements(name):
             key = key_of_element(element)
+            if key is None and name == names.FIREWALL_MAP:
+                key = by_frontend.get(element.key)
             if key is not None:
-                found[_whole_key(key, found)].append((name, element))
-    masquerade = cluster_ip_masquerade(source)
-    wanted = source.services
-    return {
-        key: _PortReader(source, key, masquerade).read(found[key])
-        for key in sorted(found)
-        if wanted is None or key.service in wanted
-    }
+                key = _whole_key(key, found)
+                found[key].append((name, element))
+                by_frontend.setdefault(element.key, key)
+    return found
 
 
 def _whole_key(key: PortKey, known: dict[PortKey, Dispatch]) -> PortKey:
@@ -74,7 +91,7 @@ class _PortReader:
         self.addresses: dict[str, str] = {}
         self.guarded: list[str] = []
         self.internal_target = self.internal_verdict = self.external_verdict = self.base = ""
-        self.external_policy = self.pods_are = ""
+        self.external_policy = self.pods_are = self.firewall = ""
         self.ranges: tuple[str, ...] = ()
         self.rest: list[str] = []
 
@@ -89,7 +106,9 @@ class _PortReader:
         cluster = self._balancing(names.CLUSTER_PREFIX)
         local = self._balancing(names.LOCAL_PREFIX)
         self._read_external()
-        admits_node = self._read_firewall()
+        own = [a for a, kind in self.addresses.items() if kind == model.LOAD_BALANCER_IP]
+        self.ranges, admits_node, rest = read_firewall(self.source, self.firewall, own)
+        self.rest += rest
         return RecoveredPort(
             self.key,
             self.source.family,
@@ -155,7 +174,8 @@ class _PortReader:
     def firewall_element(self, element: Element) -> bool:
         """Read an address that source ranges guard."""
         self.guarded.append(str(element.key[0]))
-        return bool(self._aim(element, names.FIREWALL_PREFIX))
+        self.firewall = element.value.chain if isinstance(element.value, Goto) else ""
+        return self.firewall.startswith(names.FIREWALL_PREFIX)
 
     def refused_service(self, element: Element) -> bool:
         """Read an address without an endpoint."""
@@ -179,38 +199,21 @@ class _PortReader:
         """Read what external traffic meets: masquerade, or the short cuts of the policy Local."""
         chain = names.EXTERNAL_PREFIX + self.base
         to_cluster = Goto(names.CLUSTER_PREFIX + self.base)
-        onward = (to_cluster, Goto(names.LOCAL_PREFIX + self.base))
+        onward = ((to_cluster,), (Goto(names.LOCAL_PREFIX + self.base),))
         for rule in self.source.rules(chain) if self.base else ():
             kinds = [type(match) for match in rule.matches if not isinstance(match, Comment)]
-            action = rule.actions[0] if len(rule.actions) == 1 else None
-            if isinstance(action, SetMark) and not kinds:
+            marks = bool(rule.actions) and isinstance(rule.actions[0], SetMark)
+            targets = rule.actions[marks:]
+            if marks and not kinds and targets in ((), (to_cluster,)):
                 self.external_policy = model.CLUSTER
-            elif kinds == [AddrType] and (isinstance(action, SetMark) or action == to_cluster):
+            elif kinds == [AddrType] and targets in ((), (to_cluster,)) and rule.actions:
                 self.external_policy = model.LOCAL
-            elif kinds in ([Source], [InInterface]) and action == to_cluster:
+            elif kinds in ([Source], [InInterface]) and not marks and targets == (to_cluster,):
                 self.pods_are = condition_text(rule.matches, self.source.family)
-            elif kinds or action not in onward:
-                self._add_rest(chain, rule)
+            elif kinds or marks or targets not in onward:
+                self.rest.append(rule_text(self.source, chain, rule))
         if self.external_verdict == model.DROP:
             self.external_policy = model.LOCAL
-
-    def _read_firewall(self) -> bool:
-        """Read the source ranges; return whether the load balancer's own addresses are among them."""
-        chain = names.FIREWALL_PREFIX + self.base
-        found: list[str] = []
-        for rule in self.source.rules(chain) if self.base and self.guarded else ():
-            conditions = [match for match in rule.matches if not isinstance(match, Comment)]
-            admitted = source_networks(conditions[0]) if len(conditions) == 1 else None
-            if admitted is None or not isinstance(conditions[0], Source | OneOf) or rule.actions != (Drop(),):
-                self._add_rest(chain, rule)
-            else:
-                found += admitted
-        bits = self.source.family.bits
-        own = {f"{a}/{bits}" for a, kind in self.addresses.items() if kind == model.LOAD_BALANCER_IP}
-        others = [cidr for cidr in found if cidr not in own]
-        admits = bool(own) and own <= set(found) and bool(others)
-        self.ranges = tuple(others if admits else found)
-        return admits
 
     def _is_on_node(self, endpoint: str) -> bool:
         address, _, port = endpoint.rpartition(":")
@@ -224,15 +227,6 @@ class _PortReader:
             for endpoint in local.shares
             if endpoint and not self._is_on_node(endpoint)
         ]
-
-    def _add_rest(self, chain: str, rule: Rule) -> None:
-        self.rest.append(rule_text(self.source, chain, rule))
-
-
-def rule_text(source: NftSource, chain: str, rule: Rule) -> str:
-    """Return a rule with its chain, as a command."""
-    family = NFT_FAMILIES[source.family]
-    return f"add rule {family} {names.TABLE} {chain} {shown_rule(rule, family)}"
 
 
 _READERS: dict[str, Callable[[_PortReader, Element], bool]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.recover import model
 from kproxy_nat.recover.conditions import condition_text
-from kproxy_nat.recover.model import KUBE_PROXY, NodeSettings
+from kproxy_nat.recover.model import NodeSettings
 from kproxy_nat.recover.nft_kube_proxy import cluster_ip_masquerade
 from kproxy_nat.recover.nft_sources import NftSource
 from kproxy_nat.ruleset.actions import Drop, Masquerade, SetMark, VerdictMap
@@ -31,7 +31,7 @@ def read_nft_settings(source: NftSource) -> NodeSettings:
         node_ports_on=tuple(_node_ports_on(source)),
         random_fully=bool(masquerades) and all(action.random_fully for action in masquerades),
         mode=model.NFTABLES if masquerades else "",
-        layout=KUBE_PROXY if masquerades else "",
+        layout=source.layout if masquerades else "",
         cluster_ip_masquerade=cluster_ip_masquerade(source),
         masquerades_hairpin=any(
             isinstance(match, Lookup) and match.name == names.HAIRPIN_SET

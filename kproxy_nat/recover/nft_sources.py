@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kproxy_nat.formats.nft_rule_files import NftRules
+from kproxy_nat.formats.nft_shown import shown_rule
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.recover.model import CUT, PortKey
+from kproxy_nat.recover.model import COMPACT, CUT, KUBE_PROXY, PortKey
 from kproxy_nat.ruleset.actions import Goto
 from kproxy_nat.ruleset.keys import KeyValue
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
@@ -19,14 +20,15 @@ from kproxy_nat.ruleset.sets import Element, NamedSet
 DISPATCH_MAPS = (
     names.SERVICES_MAP,
     names.NODE_PORTS_MAP,
-    names.FIREWALL_MAP,
     names.NO_ENDPOINT_SERVICES_MAP,
     names.NO_ENDPOINT_NODE_PORTS_MAP,
+    names.FIREWALL_MAP,
 )
 """The maps in which each element belongs to a Service: by the chain that it leads to, or by its comment."""
 
 _CHAIN = re.compile(
-    r"(?:service|local|external|firewall|endpoint)-[A-Z2-7]{8}-([^/]+/[^/]+)/([a-z]+)/([^_]*)(?:__.*)?"
+    r"(?:service|local|external|firewall|endpoint|affinity|draw-\d+|draw-local-\d+|endpoints|endpoints-local)"
+    r"-[A-Z2-7]{8}-([^/]+/[^/]+)/([a-z]+)/([^_]*)(?:__.*)?"
 )
 _LINE_OWNER = re.compile(rf' goto ({_CHAIN.pattern})$| comment "([^"]+)"')
 
@@ -58,6 +60,11 @@ class NftSource(Protocol):
 
     def holds(self, name: str, key: KeyValue) -> bool:
         """Whether a set holds a key."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """How the rules are arranged."""
         ...
 
 
@@ -96,6 +103,11 @@ class NftTableSource:
         """See :class:`NftSource`."""
         return self.tables.holds(self._label, name, key)
 
+    @property
+    def layout(self) -> str:
+        """See :class:`NftSource`."""
+        return layout_of(self.tables, self.family)
+
     def _is_wanted(self, line: str) -> bool:
         owner = owner_of_line(line)
         return self.services is not None and (not owner or owner in self.services or owner.endswith(CUT))
@@ -105,6 +117,26 @@ def holds_services(tables: NftRules, family: IpFamily) -> bool:
     """Whether there is a table that Services can be read out of."""
     label = f"{NFT_FAMILIES[family]} {names.TABLE}"
     return ("map", names.SERVICES_MAP) in tables.keys(label)
+
+
+def layout_of(tables: NftRules, family: IpFamily) -> str:
+    """Return how our table is arranged; one without Services as kube-proxy does it."""
+    found = [name for _, name in tables.keys(f"{NFT_FAMILIES[family]} {names.TABLE}")]
+    sticky = any(name.startswith(names.AFFINITY_PREFIX) for name in found)
+    has_endpoint_chains = any(name.startswith(names.ENDPOINT_PREFIX) for name in found)
+    is_compact = any(name.startswith(_COMPACT_PREFIXES) for name in found) or (
+        sticky and not has_endpoint_chains
+    )
+    return COMPACT if is_compact else KUBE_PROXY
+
+
+_COMPACT_PREFIXES = (names.BALANCE_PREFIX, names.ENDPOINTS_PREFIX, names.DRAW_PREFIX)
+
+
+def rule_text(source: NftSource, chain: str, rule: Rule) -> str:
+    """Return a rule with its chain, as a command."""
+    family = NFT_FAMILIES[source.family]
+    return f"add rule {family} {names.TABLE} {chain} {shown_rule(rule, family)}"
 
 
 def key_of_chain(chain: str) -> PortKey | None:

@@ -13,7 +13,7 @@ from kproxy_nat.recover.iptables import read_services
 from kproxy_nat.recover.model import NodeSettings, PortKey, RecoveredPort
 from kproxy_nat.recover.nft_kube_proxy import read_nft_services
 from kproxy_nat.recover.nft_settings import read_nft_settings
-from kproxy_nat.recover.nft_sources import NftSource, holds_services
+from kproxy_nat.recover.nft_sources import NftSource, holds_services, layout_of
 from kproxy_nat.recover.settings import read_settings
 from kproxy_nat.recover.sources import RuleSource
 
@@ -59,7 +59,7 @@ def layouts_of(rules: DumpedRules | None, tables: NftRules, family: IpFamily) ->
     chains = () if rules is None else rules.dump.table("nat").chains
     found = {(model.IPTABLES, layout) for root, layout in _ROOTS.items() if root in chains}
     if holds_services(tables, family):
-        found.add((model.NFTABLES, model.KUBE_PROXY))
+        found.add((model.NFTABLES, layout_of(tables, family)))
     return found
 
 

@@ -7,7 +7,6 @@ from kproxy_nat.formats.iptables_rule_files import DumpedRules, load_dump
 from kproxy_nat.formats.nft_render import render_listing
 from kproxy_nat.formats.nft_rule_files import NftRules, load_nft
 from kproxy_nat.lowering.layouts import Layout, LayoutName
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.recover.nft_sources import NftTableSource
@@ -24,7 +23,7 @@ def is_nft(view: NodeView) -> bool:
 
 def lowered(view: NodeView, layout: Layout) -> Ruleset:
     """Return the rules of a view in its mode."""
-    return lower_to_nft_ruleset(view) if is_nft(view) else layout.ruleset(view)
+    return layout.nft_ruleset(view) if is_nft(view) else layout.ruleset(view)
 
 
 def as_dump(view: NodeView, layout: Layout) -> DumpedRules:

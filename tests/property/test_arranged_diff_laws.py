@@ -22,6 +22,7 @@ from kproxy_nat.proxy.conflicts import find_conflicts
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.recover.model import CUT
+from kproxy_nat.recover.naming import named_after
 from kproxy_nat.ruleset.canonical import canonical_rule
 from kproxy_nat.ruleset.nft_canonical import canonical_nft_rule, canonical_set
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule, Ruleset, Table
@@ -34,6 +35,7 @@ ARRANGEMENTS = [
     pytest.param(ProxyMode.IPTABLES, KUBE_PROXY, id="iptables"),
     pytest.param(ProxyMode.IPTABLES, COMPACT, id="iptables-compact"),
     pytest.param(ProxyMode.NFTABLES, KUBE_PROXY, id="nftables"),
+    pytest.param(ProxyMode.NFTABLES, COMPACT, id="nftables-compact"),
 ]
 arranged = pytest.mark.parametrize(("mode", "layout"), ARRANGEMENTS)
 by_seed = pytest.mark.parametrize("seed", SEEDS)
@@ -129,7 +131,8 @@ def test_a_difference_of_services_is_one_of_rules(seed: int, mode: ProxyMode, la
         if review.services or review.settings:
             assert review.rules
         before, after = read_back(view, layout), read_back(variant(view, seed), layout)
-        assert review.services == diff_services(before.ports, after.ports)
+        ports = [named_after(before.ports, after.ports), named_after(after.ports, before.ports)]
+        assert review.services == diff_services(*ports)
         assert bool(review.rules) == bool(unified_text(old, new, [view.family], color=False))
 
 
@@ -162,6 +165,8 @@ def test_modes_and_layouts_show_the_same_services(seed: int) -> None:
         found = read_back(nft, KUBE_PROXY).ports
         if any(key.service.endswith(CUT) for key in found) or view.options.detectors != nft.options.detectors:
             continue
+        compact = read_back(nft, COMPACT).ports
+        assert diff_services(found, named_after(compact, found)) == []
         changes = diff_services(reference, found)
         assert [change for change in changes if not follows_from_mode(change.facts)] == []
 
