@@ -85,6 +85,7 @@ TABLES = Feature(
 NFACCT = Feature("nfacct", "kube-proxy's counters of dropped packets", "xt_nfacct")
 NFT_MAPS = Feature("nft-maps", "verdict maps and sets with timeouts, for nftables mode", "nf_tables")
 NFT_NUMGEN = Feature("nft-numgen", "a choice among endpoints, in nftables mode", "nft_numgen")
+NFT_SLOTS = Feature("nft-slots", "a drawn number in a key, for nftables mode's compact layout", "nft_numgen")
 NFT_FIB = Feature("nft-fib", "telling local addresses, in nftables mode", "nft_fib_ipv4 and nft_fib_ipv6")
 CONNTRACK_NETLINK = Feature(
     "conntrack-netlink", "removing conntrack entries of endpoints that are gone", "nf_conntrack_netlink"
@@ -180,6 +181,13 @@ _NFT_PROBES = (
         "  chain probe { type nat hook prerouting priority -100;\n"
         "    meta l4proto tcp dnat %(name)s to numgen random mod 2 map "
         "{ 0 : %(address)s . 80, 1 : %(address)s . 81 }\n  }\n",
+    ),
+    (
+        NFT_SLOTS,
+        "  map slots { typeof %(name)s daddr . tcp dport . numgen random mod 2 : "
+        "%(name)s daddr . tcp dport; }\n"
+        "  chain probe { type nat hook prerouting priority -100;\n"
+        "    dnat %(name)s to %(name)s daddr . tcp dport . numgen random mod 2 map @slots\n  }\n",
     ),
     (
         NFT_FIB,

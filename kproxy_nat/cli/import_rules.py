@@ -122,7 +122,7 @@ def _recovered(side: Side, family: IpFamily, reporter: Reporter) -> Recovered:
     ports, left_out = given_names(found.ports)
     if ports.keys() != found.ports.keys():
         reporter.note(
-            "the compact layout for nftables tells few names: Services have those of their addresses"
+            "the compact layout for nftables tells few names: Services get those of their addresses"
         )
     reporter.report(
         Problem(

@@ -16,7 +16,6 @@ from kproxy_nat.cli.options import overrides_from
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.controlplane.assumptions import Assumption
 from kproxy_nat.controlplane.node_networks import AssumedOrigin, named_node
-from kproxy_nat.errors import Code, InvalidInputError, Problem
 from kproxy_nat.manifests.sources import DEFAULT_MAX_BYTES, STDIN, Reading, SourceText
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
@@ -129,18 +128,6 @@ def load_node(
         for sentence in explain(cluster, views):
             reporter.explain(sentence)
     return LoadedNode(cluster, options, views, loaded.assumptions, loaded.texts)
-
-
-def require_iptables_mode(options: NodeOptions, action: str) -> None:
-    """Refuse nftables mode where only rules of iptables can be ``action`` (a participle).
-
-    Raises:
-        InvalidInputError: the mode is nftables.
-    """
-    if options.mode is ProxyMode.NFTABLES:
-        message = f"rules of nftables mode cannot be {action} yet"
-        hint = "give --mode iptables; compile --mode nftables writes the rules"
-        raise InvalidInputError(Problem(Code.UNSUPPORTED_VALUE, message, hint=hint))
 
 
 def _choose_assumed_node(overrides: Overrides, cluster: Cluster, reporter: Reporter) -> Overrides:

@@ -17,6 +17,7 @@ from kproxy_nat.apply.kernel_features import (
     NEEDS_ROOT,
     NFACCT,
     NFT_NUMGEN,
+    NFT_SLOTS,
     Finding,
     State,
     probe_kernel,
@@ -86,6 +87,7 @@ def test_this_kernel_has_what_services_need() -> None:
             assert pick(tuple(found), "nfacct", f"iptables-{variant}", family).state is State.AVAILABLE
     assert pick(findings, CONNTRACK_NETLINK.name, "pyroute2").state is State.AVAILABLE
     assert pick(findings, NFT_NUMGEN.name, "nft").state is State.AVAILABLE
+    assert pick(findings, NFT_SLOTS.name, "nft").state is State.AVAILABLE
 
 
 @pytest.mark.parametrize(("feature", "word"), [("statistic", "statistic"), ("recent", "recent")])

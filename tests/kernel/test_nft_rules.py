@@ -113,10 +113,14 @@ def test_the_longest_names_are_taken() -> None:
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
     }
     objects = [node(), service(name, "10.96.0.1", ports=ports, type="NodePort", **clients)]
-    for slices in ([], [endpoint_slice(name, endpoints=[endpoint("10.180.0.9", "node1")], ports=ports)]):
+    here = [endpoint(f"10.180.0.{number}", "node1") for number in range(1, 30)]
+    for slices in ([], [endpoint_slice(name, endpoints=here, ports=ports)]):
         options = options_of(cluster_of([*objects, *slices]), mode=ProxyMode.NFTABLES)
         view = build_view(cluster_of([*objects, *slices]), options, IpFamily.IPV4)
         assert_held(nft_listing_text(view), nft_script_text(view))
+        compact = Layout(LayoutName.COMPACT)
+        tables = compact.nft_ruleset(view).tables.values()
+        assert_held(render_listing(tables), render_script([compact.nft_transaction(view)]))
 
 
 def test_names_of_interfaces_are_read_as_names() -> None:
