@@ -7,7 +7,7 @@ where there are many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -129,10 +129,8 @@ class _Reader:
     def _entries(self, action: DnatMap | VerdictMap) -> Iterable[tuple[KeyValue, Shares]]:
         """Yield the entries of a map, in the rule or by itself, with what each leads to."""
         if isinstance(action.map, str):
-            for element in self.source.elements(action.map):
-                if isinstance(element.value, tuple) and len(element.value) == 2:
-                    address, port = element.value
-                    yield element.key, {join_host_port(Address(str(address)), int(port)): Fraction(1)}
+            port = action.port if isinstance(action, DnatMap) else 0
+            yield from self._named_entries(action.map, (port,) if port else ())
             return
         groups: dict[str, Shares] = {}
         for entry in action.map:
@@ -144,6 +142,14 @@ class _Reader:
                     is_group = chain.startswith(_GROUPS)
                     groups[chain] = self.read(chain) if is_group else {self._endpoint(chain): Fraction(1)}
                 yield entry.key, groups[chain]
+
+    def _named_entries(self, name: str, port: tuple[int, ...]) -> Iterator[tuple[KeyValue, Shares]]:
+        """Yield the elements of a map; the ``port`` is in the rule where all endpoints have the same."""
+        for element in self.source.elements(name):
+            value = (*element.value, *port) if isinstance(element.value, tuple) else ()
+            if len(value) == 2:
+                endpoint = join_host_port(Address(str(value[0])), int(value[1]))
+                yield element.key, {endpoint: Fraction(1)}
 
     def _endpoint(self, chain: str) -> str:
         """Return the endpoint of a chain that notes the client and translates."""
