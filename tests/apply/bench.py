@@ -17,10 +17,11 @@ import pytest
 
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.tables import merged, normal, render
+from tests.patience import patient
 
 ROOT = Path(__file__).parents[2]
 GALLERY = ROOT / "rules"
-PATIENCE = 60.0
+PATIENCE = patient(60)
 """Seconds after which what should have happened has not."""
 TOOLS = {IpFamily.IPV4: "iptables", IpFamily.IPV6: "ip6tables"}
 ROUTE_LOCALNET = "net.ipv4.conf.all.route_localnet"

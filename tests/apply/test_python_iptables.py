@@ -35,6 +35,7 @@ from tests.corpus import identity_dump, read, without_comments
 from tests.golden.gallery import TOPICS, rule_text
 from tests.kernel.netns import requires_kernel
 from tests.kernel.test_corpus_in_kernel import ONLY_NFT, SETUP
+from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -54,7 +55,7 @@ COMMIT
 """
 
 NFPROTO_IPV4 = 2
-PATIENCE = 120
+PATIENCE = int(patient(120))
 """Seconds: the lock of the tools is one for all namespaces, and other tests use it, too."""
 
 _NUMBERS = itertools.count()

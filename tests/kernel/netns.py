@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import pytest
 
 from kproxy_nat.net.addresses import IpFamily
+from tests.patience import patient
 
 VARIANTS = ("nft", "legacy")
 TOOLS = (
@@ -26,7 +27,7 @@ TOOLS = (
     "iptables-legacy-restore",
     "ip6tables-nft-restore",
 )
-TIMEOUT = 120
+TIMEOUT = patient(120)
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
+from tests.patience import patient
 
 NODE, CLIENT = "node", "client"
 ADDRESSES = {"pod1": "10.180.0.1", "pod2": "10.180.0.2", CLIENT: "192.0.2.9"}
 NODE_ADDRESS = "192.168.0.2"
 SERVER_PORT = 8080
-TIMEOUT = 1.0
+TIMEOUT = patient(1.0)
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ def _listen(name: str, ended: threading.Event) -> threading.Thread:
     return thread
 
 
-def _commands(names: dict[str, str]) -> Iterator[str]:
+def _commands(names: dict[str, str], *, on_host: bool) -> Iterator[str]:
     node = names[NODE]
-    yield from (f"ip netns add {name}" for name in names.values())
+    yield f"ip netns attach {node} {os.getpid()}" if on_host else f"ip netns add {node}"
+    yield from (f"ip netns add {names[who]}" for who in ADDRESSES)
     yield from (f"ip -n {name} link set dev lo up" for name in names.values())
     yield f"ip -n {node} addr add {NODE_ADDRESS}/32 dev lo"
     for who, address in ADDRESSES.items():
@@ -100,16 +102,20 @@ def _commands(names: dict[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def packet_node() -> Iterator[PacketNode]:
-    """Make the namespaces, and remove them at the end."""
+def packet_node(*, on_host: bool = False) -> Iterator[PacketNode]:
+    """Make the namespaces, and remove them at the end; ``on_host``, the node is the namespace of the caller.
+
+    There links, an address and settings stay behind: that is for a machine that is thrown away.
+    """
     names = {who: f"kpn-c-{os.getpid()}-{who}" for who in (NODE, *ADDRESSES)}
     ended = threading.Event()
     with ExitStack() as stack:
         for name in names.values():
             stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
-        for command in _commands(names):
+        for command in _commands(names, on_host=on_host):
             subprocess.run(command.split(), check=True)
-        spaces = {who: stack.enter_context(open_namespace(name)) for who, name in names.items()}
+        spaces = {who: stack.enter_context(open_namespace(names[who])) for who in ADDRESSES}
+        spaces[NODE] = stack.enter_context(open_host() if on_host else open_namespace(names[NODE]))
         servers = [spaces[who].run(_listen, who, ended) for who in ADDRESSES if who != CLIENT]
         try:
             yield PacketNode(spaces)

@@ -18,10 +18,11 @@ from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from kproxy_nat.net.addresses import Address, IpFamily, join_host_port
 from kproxy_nat.proxy.udp_flows import UdpServices
 from tests.kernel.netns import requires_kernel
+from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
-TIMEOUT = 5
+TIMEOUT = patient(5)
 """Seconds for a datagram within one namespace."""
 
 

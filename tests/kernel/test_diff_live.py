@@ -14,6 +14,7 @@ from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from tests.conformance.command_line import run
 from tests.golden.gallery import GALLERY
 from tests.kernel.netns import VARIANTS, requires_kernel
+from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -60,7 +61,7 @@ def test_a_namespace_by_process(namespace: Namespace) -> None:
 def wait_for_namespace(pid: int, namespace: Namespace) -> None:
     """Wait until ``ip netns exec`` has entered the namespace."""
     wanted = os.fstat(namespace.descriptor).st_ino
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while Path(f"/proc/{pid}/ns/net").stat().st_ino != wanted:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -10,11 +10,12 @@ from kproxy_nat.lab.traffic import Target
 from kproxy_nat.net.addresses import IpFamily
 from tests.packet.manifests import NODE_PORT, PORT
 from tests.packet.world import CLUSTER_IP, EXTERNAL_IP, LOAD_BALANCER_IP, NODE
+from tests.patience import patient
 
 ENOUGH = 60
 """Questions after which each of three endpoints was met: all but once in 10^10 runs."""
 
-BRIEFLY = 0.5
+BRIEFLY = patient(0.5)
 """Seconds of waiting where nothing is to come."""
 
 TCP = Transport.TCP

@@ -18,7 +18,9 @@ from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from tests.packet.loading import KINDS, NFT_LAYOUTS, delete_rules, load_rules, tables
 from tests.packet.world import LISTENERS, NODE, TOPOLOGY
+from tests.patience import patient
 
+LONG = patient(DEFAULT_TIMEOUT)
 _RULE = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
 
 
@@ -44,14 +46,14 @@ class Cluster:
         """Load rules of another kind in place of those that are there; connections go on."""
         load_rules(self.lab.of(NODE), manifests, kind, self.state, layout, Variant(self.kind))
 
-    def ask(self, who: Host, target: Target, timeout: float = DEFAULT_TIMEOUT) -> Reply:
+    def ask(self, who: Host, target: Target, timeout: float = LONG) -> Reply:
         return self.lab.of(who).run(ask, target, timeout=timeout)
 
     def ask_many(self, who: Host, target: Target, count: int) -> list[Reply]:
-        return self.lab.of(who).run(ask_many, target, count)
+        return self.lab.of(who).run(ask_many, target, count, LONG)
 
     def ask_all(self, who: Host, targets: Sequence[Target]) -> list[Reply]:
-        return self.lab.of(who).run(ask_all, targets)
+        return self.lab.of(who).run(ask_all, targets, LONG)
 
     @property
     def has_counters(self) -> bool:

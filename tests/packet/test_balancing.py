@@ -27,13 +27,14 @@ from tests.packet.conftest import Cluster
 from tests.packet.expect import servers_of
 from tests.packet.manifests import PORT, manifests
 from tests.packet.world import CLIENT, CLUSTER_IP, CROWD, ENDPOINTS, TARGET_PORT, VISITOR
+from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
 CONNECTIONS = 720
 SIGMAS = 6
 STICKY = 30
-TIMEOUT = 2
+TIMEOUT = int(patient(2))
 """Seconds of affinity where it has to expire: longer than it takes to ask twice on a busy machine."""
 
 

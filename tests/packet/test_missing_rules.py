@@ -12,6 +12,7 @@ from tests.packet.conftest import Cluster
 from tests.packet.expect import assert_served
 from tests.packet.manifests import manifests
 from tests.packet.world import CLIENT, POD_A, POD_FAR, VISITOR
+from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -40,7 +41,7 @@ def test_without_masquerading_there_is_no_hairpin(cluster: Cluster, family: IpFa
 def test_without_filter_rules_nothing_is_refused(cluster: Cluster, family: IpFamily) -> None:
     cluster.load(manifests(endpoints=[]))
     cluster.delete_rules(family, "refusing")
-    assert cluster.ask(VISITOR, cluster_ip(family), timeout=2).outcome is not Outcome.REFUSED
+    assert cluster.ask(VISITOR, cluster_ip(family), timeout=patient(2)).outcome is not Outcome.REFUSED
 
 
 def test_without_jumps_there_is_no_service(cluster: Cluster, family: IpFamily) -> None:
