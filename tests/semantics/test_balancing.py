@@ -20,7 +20,10 @@ COUNTS = (1, 2, 3, 16, 17, 31, 100, 256, 257, 500, 4097)
 
 
 def view_with(count: int) -> NodeView:
-    return view_of([node(), service(), endpoint_slice(endpoints=many_endpoints(count))])
+    endpoints = many_endpoints(count)
+    parts = [endpoints[start : start + 1000] for start in range(0, count, 1000)]
+    slices = [endpoint_slice(endpoints=part, name=f"web-{n}") for n, part in enumerate(parts)]
+    return view_of([node(), service(), *slices])
 
 
 @pytest.mark.parametrize("count", COUNTS)
