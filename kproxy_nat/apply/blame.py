@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from kproxy_nat.apply.restore_engine import RuleRefusedError
+from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.errors import ApplyError, Location
 from kproxy_nat.formats.iptables_render import render_rule
 from kproxy_nat.formats.nft_render import listed_rule

@@ -11,8 +11,7 @@ from dataclasses import replace
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.nft_planning import OWN_TABLES
 from kproxy_nat.apply.nft_script import nft_removal, nft_script
-from kproxy_nat.apply.restore_engine import RuleRefusedError
-from kproxy_nat.apply.running import run_tool
+from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import Tool, install_hint, version_text
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
@@ -123,14 +122,6 @@ class NftEngine:
         said = said.partition("rror: ")[2] or f"it ended with status {done.returncode}"
         if _DENIED in done.stderr:
             return ApplyError(Problem(Code.NOT_PERMITTED, f"nft: {said}", hint="run as root"))
-        rule = _refused_line(done.stderr, script)
+        rule = refused_line(_FAILED_LINE, done.stderr, script)
         hint = f"the line is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject="nft", hint=hint), rule)
-
-
-def _refused_line(said: str, script: str) -> str:
-    """Return the line of the script that nft complains about, if it says which."""
-    found = _FAILED_LINE.search(said)
-    lines = script.split("\n")
-    number = int(found[1]) if found else 0
-    return lines[number - 1] if 0 < number <= len(lines) else ""

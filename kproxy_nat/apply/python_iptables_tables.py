@@ -15,8 +15,8 @@ from iptc.ip4tc import IPTCError
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
 from kproxy_nat.apply.python_iptables_rules import LAYOUTS, RuleReader, RuleWriter, UntranslatableError
-from kproxy_nat.apply.restore_engine import RuleRefusedError
 from kproxy_nat.apply.restore_text import restore_text
+from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 

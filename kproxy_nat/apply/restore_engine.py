@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.restore_text import restore_text
-from kproxy_nat.apply.running import run_tool
+from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import IptablesTools, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
@@ -19,14 +19,6 @@ _LOCKED = 4
 
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
-
-
-class RuleRefusedError(ApplyError):
-    """The tool or the kernel refused the rules, and said because of which one."""
-
-    def __init__(self, problem: Problem, rule: str) -> None:
-        super().__init__(problem)
-        self.rule = rule
 
 
 class RestoreEngine:
@@ -95,14 +87,6 @@ class RestoreEngine:
             message = f"another program has held the lock of {program.name} for {self._wait} s"
             hint = "try again, or wait longer with --wait"
             return ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
-        rule = _refused_rule(said, text)
+        rule = refused_line(_FAILED_LINE, said, text)
         hint = f"the rule is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=hint), rule)
-
-
-def _refused_rule(said: str, text: str) -> str:
-    """Return the line that the tool complains about, if it says which."""
-    found = _FAILED_LINE.search(said)
-    lines = text.split("\n")
-    number = int(found[1]) if found else 0
-    return lines[number - 1] if 0 < number <= len(lines) else ""

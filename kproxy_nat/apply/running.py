@@ -7,6 +7,7 @@ pump, and what it is given is there to its end, also when the caller is killed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,14 @@ from kproxy_nat.errors import ApplyError, Code, Problem
 
 _ENCODING = "utf-8"
 _ERRORS = "surrogateescape"
+
+
+class RuleRefusedError(ApplyError):
+    """The tool or the kernel refused the rules, and said because of which one."""
+
+    def __init__(self, problem: Problem, rule: str) -> None:
+        super().__init__(problem)
+        self.rule = rule
 
 
 def run_tool(
@@ -43,6 +52,20 @@ def run_tool(
     except OSError as error:
         message = f"cannot run {command[0]}: {error.strerror or error}"
         raise ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint)) from None
+
+
+def refused_line(pattern: re.Pattern[str], said: str, text: str) -> str:
+    """Return the line of ``text`` that a tool complains about, if it says which.
+
+    Args:
+        pattern: how the tool names a line; its first group is the number, from 1.
+        said: the complaint.
+        text: what the tool was given.
+    """
+    found = pattern.search(said)
+    lines = text.split("\n")
+    number = int(found[1]) if found else 0
+    return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
 def _memory() -> BinaryIO:

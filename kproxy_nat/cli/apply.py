@@ -8,7 +8,7 @@ import click
 
 from kproxy_nat.apply.blame import blame
 from kproxy_nat.apply.plan import Plan, check_current
-from kproxy_nat.apply.restore_engine import RuleRefusedError
+from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
