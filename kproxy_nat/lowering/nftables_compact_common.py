@@ -10,6 +10,7 @@ from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
 from kproxy_nat.ruleset.keys import Field
 from kproxy_nat.ruleset.matches import AddrType, AnyMatch, Comment, OneOf
+from kproxy_nat.ruleset.nft_values import merged_networks
 from kproxy_nat.ruleset.rules import Rule
 
 _FROM_LOCAL = AddrType("src", ("LOCAL",))
@@ -39,11 +40,13 @@ def external_rules(
 def ensure_firewall_chain(port: ServicePort, view: NodeView, out: NftTransactionBuilder) -> str:
     """Return the chain that drops what comes from elsewhere than the sources that a port admits.
 
-    Service ports that admit the same sources share a chain.
+    Service ports that admit the same sources share a chain, also where one spells them in another way: what
+    lies within another range is not in the name, as nft does not keep it either.
     """
-    sources = tuple((source,) for source in sorted(view.admitted_sources(port)))
-    chain = names.FIREWALL_PREFIX + names.short_hash(" ".join(source for (source,) in sources))
+    sources = sorted(merged_networks(view.admitted_sources(port)))
+    chain = names.FIREWALL_PREFIX + names.short_hash(" ".join(sources))
     if out.ensure_chain(chain):
-        matches: tuple[AnyMatch, ...] = (OneOf((Field.SOURCE,), sources, negated=True),)
+        values = tuple((source,) for source in sources)
+        matches: tuple[AnyMatch, ...] = (OneOf((Field.SOURCE,), values, negated=True),)
         out.rule(chain, matches, (Drop(),))
     return chain

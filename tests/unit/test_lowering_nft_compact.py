@@ -102,7 +102,9 @@ def test_those_who_admit_the_same_sources_share_a_chain() -> None:
         return service(f"shop/{name}", f"10.96.0.{number}", vips=[f"192.0.2.{number}"], **fields)
 
     office, home = "198.51.100.0/24", "203.0.113.0/24"
-    table = table_of(guarded("a", 1, office, home), guarded("b", 2, home, office), guarded("c", 3, home))
+    inside = "198.51.100.128/25"
+    some = [guarded("a", 1, office, home), guarded("b", 2, home, inside, office), guarded("c", 3, home)]
+    table = table_of(*some)
     assert sum(name.startswith("firewall-") and name != "firewall-check" for name in table.chains) == 2
 
 
