@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kproxy_nat.apply.ownership import is_owned
 from kproxy_nat.cli.diff_parts import parts_of
 from kproxy_nat.cli.diff_sides import Side
@@ -16,8 +14,6 @@ from kproxy_nat.diff.settings import diff_settings
 from kproxy_nat.diff.structural import diff_rulesets, in_scope
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover.iptables_layouts import jump_target
-from kproxy_nat.recover.naming import named_after
-from kproxy_nat.recover.reading import Recovered
 
 
 def compare(
@@ -44,21 +40,13 @@ def compare(
     writes = writes_of(after, rules, parts)
     if not services:
         return FamilyReview(family, rules, [], [], Impact(writes=writes), foreign=_foreign(rules))
-    was, is_now = _named(*parts.recovered())
+    was, is_now = parts.recovered()
     changes = diff_services(was.ports, is_now.ports)
     node_ports = any(port.node_port for found in (was, is_now) for port in found.ports.values())
     settings = diff_settings(was.settings, is_now.settings, node_ports=node_ports)
     impact = impact_of(changes, was.ports, is_now.ports, writes)
     rearranged = was.settings.is_arranged_unlike(is_now.settings)
     return FamilyReview(family, rules, changes, settings, impact, _foreign(rules), rearranged)
-
-
-def _named(old: Recovered, new: Recovered) -> tuple[Recovered, Recovered]:
-    """Return both, with names for what one side knows by its address alone."""
-    return (
-        replace(old, ports=named_after(old.ports, new.ports)),
-        replace(new, ports=named_after(new.ports, old.ports)),
-    )
 
 
 def _foreign(rules: RulesetDiff) -> int:

@@ -22,7 +22,6 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.recover.affected import affected_services
-from kproxy_nat.recover.model import COMPACT, NFTABLES
 from kproxy_nat.recover.nft_affected import affected_nft_services
 from kproxy_nat.recover.nft_sources import NftTableSource
 from kproxy_nat.recover.reading import Recovered, both, layouts_of, recover, recover_nft
@@ -136,8 +135,7 @@ class _Rules:
         """Return the service ports that can differ; ``None`` for all, where rules are arranged otherwise."""
         pairs = zip(self.dumps, self.tables, strict=True)
         before, after = (layouts_of(dump, tables, self.family) for dump, tables in pairs)
-        if before != after or (NFTABLES, COMPACT) in before:
-            # Of the latter, elements do not tell whose they are.
+        if before != after:
             return None
         old, new = self.dumps
         return affected_services(old.dump, new.dump) | affected_nft_services(*self.tables, self.family)

@@ -23,7 +23,6 @@ from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.nft_blocks import canonical_listing
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover import model
-from kproxy_nat.recover.naming import given_names
 from kproxy_nat.recover.nft_sources import NftTableSource
 from kproxy_nat.recover.node_objects import configuration_object, node_object
 from kproxy_nat.recover.objects import Manifest, Ports, needs_zone, service_objects
@@ -118,22 +117,19 @@ def _objects(sides: Mapping[IpFamily, Side], reporter: Reporter) -> list[Manifes
 
 
 def _recovered(side: Side, family: IpFamily, reporter: Reporter) -> Recovered:
+    """Return what rules show, without ports that have no name: an object has to have one."""
     found = both(recover(DumpSource(side.dumped(family))), recover_nft(NftTableSource(side.nft, family)))
-    ports, left_out = given_names(found.ports)
-    if ports.keys() != found.ports.keys():
-        reporter.note(
-            "the compact layout for nftables tells few names: Services get those of their addresses"
-        )
     reporter.report(
         Problem(
             Code.NO_SERVICES_TO_READ,
             "rules do not tell which Service this is an address of; it is left out",
             Severity.WARNING,
-            subject=str(port.key),
+            subject=str(key),
         )
-        for port in left_out
+        for key in found.ports
+        if not key.is_named
     )
-    return replace(found, ports=ports)
+    return replace(found, ports={key: port for key, port in found.ports.items() if key.is_named})
 
 
 def _remarks(sides: Mapping[IpFamily, Side], recovered: Iterable[Recovered]) -> Iterator[str]:

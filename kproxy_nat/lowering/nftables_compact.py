@@ -1,6 +1,6 @@
 """The layout ``compact`` for nftables: kube-proxy's behaviour, with maps that Services share.
 
-``docs/compact-layout.md`` draws the structure and says what each part is equal to.
+``docs/nftables-compact-layout.md`` draws the structure and says what each part is equal to.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ def lower_to_nft_ruleset(view: NodeView) -> Ruleset:
 
 
 def is_shared(service: ServiceView) -> bool:
-    """Whether a service port's endpoints stand in shared maps, once for each of its frontends."""
+    """Whether a service port's endpoints stand in shared maps, once for each of its frontends.
+
+    Whose these are is told by comments of elements, so the name has to fit in there.
+    """
     port, chosen = service.port, service.endpoints
-    if port.affinity_seconds:
+    if port.affinity_seconds or len(port.text) > names.MAX_ELEMENT_COMMENT:
         return False
     internal = len(chosen.local if port.internal_local else chosen.cluster)
     external = len(chosen.cluster) + (len(chosen.local) if port.external_local else 0)

@@ -29,7 +29,7 @@ class SharedChains(NftFrontends):
 
     def _dispatch_internal(self, key: KeyValue) -> None:
         pool = self._pool(is_node_port=False, is_local=self.port.internal_local)
-        if self.out.element(names.SERVICES_MAP, key, Goto(pool.chain)):
+        if self._lead(names.SERVICES_MAP, key, pool.chain):
             self._fill(pool, key)
 
     def _dispatch_external(self, key: KeyValue) -> None:
@@ -45,12 +45,16 @@ class SharedChains(NftFrontends):
         if self.port.external_local and self.service.endpoints.local:
             local = self._pool(is_node_port=is_node_port, is_local=True)
         external = External(cluster, self.port.external_local, local)
-        if not self.out.element(name, key, Goto(external.chain)):
+        if not self._lead(name, key, external.chain):
             return
         self.pools.need(external)
         self._fill(cluster, key)
         if local is not None:
             self._fill(local, key)
+
+    def _lead(self, name: str, key: KeyValue, chain: str) -> bool:
+        """Lead a frontend to a chain of many; the comment tells whose it is. Return whether it is new."""
+        return self.out.element(name, key, Goto(chain), self.port.text)
 
     def _pool(self, *, is_node_port: bool, is_local: bool) -> Pool:
         chosen = self.service.endpoints.local if is_local else self.service.endpoints.cluster

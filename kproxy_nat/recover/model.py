@@ -37,6 +37,11 @@ class PortKey(msgspec.Struct, frozen=True, gc=False, order=True):
         """The Service that the port belongs to."""
         return self.service.partition(":")[0]
 
+    @property
+    def is_named(self) -> bool:
+        """Whether rules tell the Service; otherwise there is an address in the place of its name."""
+        return "/" in self.service
+
     def __str__(self) -> str:
         """Return both as one text."""
         return f"{self.service}/{self.protocol}"

@@ -8,7 +8,7 @@ from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.recover import model
 from kproxy_nat.recover.conditions import condition_text
 from kproxy_nat.recover.model import NodeSettings
-from kproxy_nat.recover.nft_kube_proxy import cluster_ip_masquerade
+from kproxy_nat.recover.nft_services import cluster_ip_masquerade
 from kproxy_nat.recover.nft_sources import NftSource
 from kproxy_nat.ruleset.actions import Drop, Masquerade, SetMark, VerdictMap
 from kproxy_nat.ruleset.keys import Field

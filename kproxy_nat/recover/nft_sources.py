@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kproxy_nat.formats.nft_rule_files import NftRules
 from kproxy_nat.formats.nft_shown import shown_rule
 from kproxy_nat.lowering import nftables_names as names
-from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.net.addresses import Address, IpFamily, join_host_port
 from kproxy_nat.recover.model import COMPACT, CUT, KUBE_PROXY, PortKey
 from kproxy_nat.ruleset.actions import Goto
 from kproxy_nat.ruleset.keys import KeyValue
@@ -30,6 +30,8 @@ _CHAIN = re.compile(
     r"(?:service|local|external|firewall|endpoint|affinity|draw-\d+|draw-local-\d+|endpoints|endpoints-local)"
     r"-[A-Z2-7]{8}-([^/]+/[^/]+)/([a-z]+)/([^_]*)(?:__.*)?"
 )
+_FRONTEND = re.compile(r"(\S+ \. )?(?:tcp|udp|sctp) \. (\d+)")
+_SLOT = re.compile(r"(.+) \. \d+ : ")
 _LINE_OWNER = re.compile(rf' goto ({_CHAIN.pattern})$| comment "([^"]+)"')
 
 
@@ -75,6 +77,7 @@ class NftTableSource:
     tables: NftRules
     family: IpFamily
     services: Collection[str] | None = None
+    _frontends: set[str] = field(default_factory=set)
 
     @property
     def _label(self) -> str:
@@ -91,11 +94,11 @@ class NftTableSource:
 
     def elements(self, name: str) -> Iterable[Element]:
         """See :class:`NftSource`."""
-        if self.services is None or name not in DISPATCH_MAPS:
+        if self.services is None or not (name in DISPATCH_MAPS or is_pool(name)):
             found = self.named_set(name)
         else:
-            lines = self.tables.lines(self._label, name)
-            unwanted = {line for line in lines if not self._is_wanted(line)}
+            is_wanted = self._is_wanted if name in DISPATCH_MAPS else self._is_slot_of_wanted
+            unwanted = {line for line in self.tables.lines(self._label, name) if not is_wanted(line)}
             found = self.tables.named_set(self._label, name, unwanted)
         return found.elements.values() if found else ()
 
@@ -111,6 +114,12 @@ class NftTableSource:
     def _is_wanted(self, line: str) -> bool:
         owner = owner_of_line(line)
         return self.services is not None and (not owner or owner in self.services or owner.endswith(CUT))
+
+    def _is_slot_of_wanted(self, line: str) -> bool:
+        if not self._frontends:
+            lines = (line for name in DISPATCH_MAPS for line in self.tables.lines(self._label, name))
+            self._frontends.update(frontend_of_line(line) for line in lines if self._is_wanted(line))
+        return frontend_of_slot(line) in self._frontends
 
 
 def holds_services(tables: NftRules, family: IpFamily) -> bool:
@@ -155,12 +164,36 @@ def key_of_element(element: Element) -> PortKey | None:
     return PortKey(element.comment, str(protocol).upper()) if element.comment and protocol else None
 
 
+def frontend_key(key: KeyValue) -> PortKey:
+    """Return what stands for the name of a frontend that tells no Service: its address and port."""
+    *address, protocol, number = key
+    text = join_host_port(Address(str(address[0])), int(number)) if address else f"node port {number}"
+    return PortKey(text, str(protocol).upper())
+
+
 def owner_of_line(line: str) -> str:
     """Return the service port that a listed element, or a chain's name, belongs to; empty if to none."""
     found = _LINE_OWNER.search(line)
     if found is None:
         return ""
     return _port_text(found[2], found[4]) if found[1] else found[5]
+
+
+def frontend_of_line(line: str) -> str:
+    """Return the address, if there is one, and the port of a listed element for dispatch."""
+    found = _FRONTEND.match(line)
+    return f"{found[1] or ''}{found[2]}" if found else ""
+
+
+def frontend_of_slot(line: str) -> str:
+    """Return the address, if there is one, and the port of a listed element of a map that many share."""
+    found = _SLOT.match(line)
+    return found[1] if found else ""
+
+
+def is_pool(name: str) -> bool:
+    """Whether a map has the endpoints of many service ports, by frontend and slot."""
+    return name.startswith(names.ENDPOINTS_PREFIX) and key_of_chain(name) is None
 
 
 def _port_text(namespace_and_name: str, port: str) -> str:

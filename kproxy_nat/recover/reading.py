@@ -11,7 +11,7 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover import model
 from kproxy_nat.recover.iptables import read_services
 from kproxy_nat.recover.model import NodeSettings, PortKey, RecoveredPort
-from kproxy_nat.recover.nft_kube_proxy import read_nft_services
+from kproxy_nat.recover.nft_services import read_nft_services
 from kproxy_nat.recover.nft_settings import read_nft_settings
 from kproxy_nat.recover.nft_sources import NftSource, holds_services, layout_of
 from kproxy_nat.recover.settings import read_settings

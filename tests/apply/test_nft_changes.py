@@ -29,7 +29,7 @@ from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
 from tests.kernel.netns import requires_kernel
 from tests.oracle.compiling import cluster_of, options_of, random_input
-from tests.oracle.manifests import endpoint_slice, many_endpoints, node, port, service
+from tests.oracle.manifests import endpoint, endpoint_slice, many_endpoints, node, port, service
 from tests.property import examples
 
 KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
@@ -107,6 +107,32 @@ def test_chains_are_removed_after_all_else() -> None:
     assert chains
     assert "delete chain" not in nft_script(change)
     assert set(nft_removal(change).splitlines()) == {f"delete chain ip kube-proxy {name}" for name in chains}
+
+
+@pytest.mark.parametrize("addresses", [("10.96.0.10", "10.96.0.11"), ("fd00:10:96::10", "fd00:10:96::11")])
+def test_services_that_exchange_their_addresses(namespace: Namespace, addresses: tuple[str, str]) -> None:
+    """nft would pass over an element that is there with another comment: it has to go, and come back."""
+    engine = NftEngine(require_tool("nft"))
+    family = IpFamily.IPV6 if ":" in addresses[0] else IpFamily.IPV4
+    pod = "10.180.0.1" if family is IpFamily.IPV4 else "fd00:10:180::1"
+    wanted: list[Dump] = []
+    for order in (addresses, addresses[::-1]):
+        objects = [service(f"shop/{name}", address) for name, address in zip("ab", order, strict=True)]
+        objects += [endpoint_slice(f"shop/{n}", [endpoint(pod)], family=str(family)) for n in "ab"]
+        cluster = cluster_of([node(), *objects])
+        view = build_view(cluster, options_of(cluster, mode=ProxyMode.NFTABLES), family)
+        wanted.append(rules_for(view, COMPACT))
+    for old, new in pairwise([Dump(family), *wanted]):
+        change = plan_change(BACKENDS[family], LiveRules("", old), new)
+        namespace.run(engine.load, change)
+        assert split_listing(namespace.run(engine.save, family, counters=True), family) == new
+    (part,) = change.tables
+    assert [block.name for block in part.chains] == ["map service-ips"]
+    listed = wanted[1].table("kube-proxy").chains["map service-ips"].splitlines()[1:]
+    assert listed == [
+        f'{address} . tcp . 80 comment "shop/{name}:http" : goto balance-tcp-1'
+        for name, address in zip("ba", addresses, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])

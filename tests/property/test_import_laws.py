@@ -33,6 +33,7 @@ ARRANGEMENTS = [
     pytest.param(ProxyMode.IPTABLES, KUBE_PROXY, id="iptables"),
     pytest.param(ProxyMode.IPTABLES, COMPACT, id="iptables-compact"),
     pytest.param(ProxyMode.NFTABLES, KUBE_PROXY, id="nftables"),
+    pytest.param(ProxyMode.NFTABLES, COMPACT, id="nftables-compact"),
 ]
 LARGE = "large-cluster"
 """Whether the rules of endpoints have comments follows from endpoints that are not ready, too."""
@@ -124,6 +125,21 @@ def test_random_clusters_compile_to_themselves(seed: int, mode: ProxyMode, layou
 def hides_something(view: NodeView, recovered: Recovered) -> bool:
     """Whether two Services claim one element, of which the other has none, or a name is cut off."""
     return bool(list(find_conflicts(view))) or any(key.service.endswith(CUT) for key in recovered.ports)
+
+
+@pytest.mark.parametrize(("mode", "layout"), ARRANGEMENTS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_service_port_is_known_by_its_name(seed: int, mode: ProxyMode, layout: Layout) -> None:
+    """And none is there that the cluster has not; but where another Service has its only address already."""
+    made = random_input(seed, sizes=(4, 15))
+    for family in IpFamily:
+        view = made.nft_view(family) if mode is ProxyMode.NFTABLES else made.view(family)
+        wanted = {(view.port.text, view.port.name.protocol) for view in view.services}
+        found = {(key.service, key.protocol) for key in read_back(view, layout).ports}
+        if list(find_conflicts(view)):
+            assert {name for name in found if not name[0].endswith(CUT)} <= wanted
+        elif not any(name.endswith(CUT) for name, _ in found):
+            assert found == wanted
 
 
 def views_again(recovered: Mapping[IpFamily, Recovered], mode: ProxyMode) -> list[NodeView]:

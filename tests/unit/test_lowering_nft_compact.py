@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,10 +29,10 @@ CLIENTS: Manifest = {
 }
 
 
-def table_of(*objects: Manifest) -> Table:
+def table_of(*objects: Manifest, family: IpFamily = IpFamily.IPV4) -> Table:
     cluster = cluster_of([node(), *objects])
     options = options_of(cluster, mode=ProxyMode.NFTABLES)
-    (table,) = COMPACT.nft_ruleset(build_view(cluster, options, IpFamily.IPV4)).tables.values()
+    (table,) = COMPACT.nft_ruleset(build_view(cluster, options, family)).tables.values()
     return table
 
 
@@ -113,6 +115,70 @@ def test_names_of_services_without_endpoints_are_cut_to_what_nft_takes() -> None
     table = table_of(service(names, "10.96.0.10", ports=[port(80, "p" * 63)]))
     (element,) = table.sets["no-endpoint-services"].elements.values()
     assert len(element.comment) == 128
+
+
+def owners(table: Table) -> dict[tuple[str, str], str]:
+    """Return the comment of each element that leads a frontend on, by map and key."""
+    return {
+        (name, " ".join(map(str, element.key))): element.comment
+        for name in ("service-ips", "service-nodeports")
+        for element in table.sets[name].elements.values()
+    }
+
+
+def chain_of(name: str) -> str:
+    """Return the chain of a service port, of its whole name."""
+    service_name, _, port_name = name.partition(":")
+    text = f"{service_name}/tcp/{port_name}"
+    digest = base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"service-{digest[:8]}-{text}"
+
+
+@pytest.mark.parametrize(
+    ("cluster_ip", "vip"), [("10.96.0.10", "192.0.2.1"), ("fd00:10:96::10", "2001:db8:5::1")]
+)
+def test_elements_tell_whose_they_are(cluster_ip: str, vip: str) -> None:
+    """Each port of a Service has its own name, at each of its addresses."""
+    family = IpFamily.IPV6 if ":" in vip else IpFamily.IPV4
+    ports = [port(80, "http", nodePort=30080), port(53, "dns", protocol="UDP", nodePort=30053)]
+    made = service("shop/web", cluster_ip, ports=ports, type="LoadBalancer", vips=[vip])
+    pod = endpoint("10.180.0.1" if family is IpFamily.IPV4 else "fd00:10:180::1")
+    pods = endpoint_slice("shop/web", [pod], ports=ports, family=str(family))
+    table = table_of(made, pods, family=family)
+    http, dns = "shop/web:http", "shop/web:dns"
+    assert owners(table) == {
+        ("service-ips", f"{cluster_ip} tcp 80"): http,
+        ("service-ips", f"{cluster_ip} udp 53"): dns,
+        ("service-ips", f"{vip} tcp 80"): http,
+        ("service-ips", f"{vip} udp 53"): dns,
+        ("service-nodeports", "tcp 30080"): http,
+        ("service-nodeports", "udp 30053"): dns,
+    }
+    endpoints = [named for name, named in table.sets.items() if name.startswith("endpoints-")]
+    assert endpoints
+    assert not any(element.comment for named in endpoints for element in named.elements.values())
+
+
+@pytest.mark.parametrize(("length", "chains"), [(128, 0), (129, 1), (191, 1)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_name_too_long_for_a_comment_is_that_of_a_chain(length: int, chains: int, count: int) -> None:
+    """nft takes 128 characters in a comment, and 255 in a name."""
+    name = f"{'n' * 63}/{'s' * min(63, length - 66)}"
+    ports = [port(80, "p" * (length - len(name) - 1))]
+    made = service(name, "10.96.0.10", ports=ports)
+    table = table_of(made, endpoint_slice(name, many_endpoints(count), ports=ports))
+    assert len(chains_of_services(table)) == chains
+    whole = f"{name}:{ports[0]['name']}"
+    assert len(whole) == length
+    told = [*owners(table).values(), *chains_of_services(table)]
+    assert any(text in (whole, chain_of(whole)) for text in told)
+
+
+def test_who_comes_first_gives_its_name() -> None:
+    """Where two Services claim an address and port, the first is served there."""
+    both = [service(f"shop/{name}", "10.96.0.10") for name in ("b", "a")]
+    slices = [endpoint_slice(f"shop/{name}", many_endpoints(1)) for name in ("b", "a")]
+    assert list(owners(table_of(*both, *slices)).values()) == ["shop/a:http"]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,7 +1,7 @@
-"""Reading service ports out of rules of nftables.
+"""Reading service ports out of rules of nftables, of both layouts.
 
-What a chain is for is told by what leads to it and by what it does. Its name, or the comment of an element
-that leads to none, tells the Service.
+What a chain is for is told by what leads to it and by what it does. Its name tells the Service; where an
+element leads to none of one Service, its comment does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from kproxy_nat.formats.nft_render import element_text
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.recover import model
 from kproxy_nat.recover.conditions import condition_text
-from kproxy_nat.recover.model import CUT, PortKey, RecoveredPort
+from kproxy_nat.recover.model import CUT, PortKey, RecoveredPort, Shares
 from kproxy_nat.recover.nft_balancing import Balancing, read_balancing
-from kproxy_nat.recover.nft_compact import read_frontends
+from kproxy_nat.recover.nft_compact import SharedChains, shared_prefix
 from kproxy_nat.recover.nft_firewall import read_firewall
-from kproxy_nat.recover.nft_sources import DISPATCH_MAPS, NftSource, key_of_element, rule_text
+from kproxy_nat.recover.nft_sources import (
+    DISPATCH_MAPS,
+    NftSource,
+    frontend_key,
+    key_of_element,
+    rule_text,
+)
 from kproxy_nat.ruleset.actions import Drop, Goto, SetMark
 from kproxy_nat.ruleset.keys import Field, KeyValue
 from kproxy_nat.ruleset.matches import AddrType, Comment, InInterface, Lookup, Source
@@ -29,21 +35,20 @@ Dispatch = list[tuple[str, Element]]
 
 
 def read_nft_services(source: NftSource) -> dict[PortKey, RecoveredPort]:
-    """Return the service ports that rules implement, sorted, with frontends that have no name."""
+    """Return the service ports that rules implement, sorted; those that have no name by their addresses."""
     masquerade = cluster_ip_masquerade(source)
+    shared = SharedChains(source)
     wanted = source.services
     ports = {
-        key: _PortReader(source, key, masquerade).read(dispatch)
+        key: _PortReader(source, shared, key, masquerade).read(dispatch)
         for key, dispatch in _dispatches(source).items()
-        if wanted is None or key.service in wanted
+        if wanted is None or key.service in wanted or not key.is_named
     }
-    if source.layout == model.COMPACT:
-        ports |= read_frontends(source, masquerade)
     return {key: ports[key] for key in sorted(ports)}
 
 
 def _dispatches(source: NftSource) -> dict[PortKey, Dispatch]:
-    """Return the elements of each service port that has a name.
+    """Return the elements of each service port.
 
     A chain for source ranges may be one of several ports; then the same address and port tell whose it is.
     """
@@ -51,13 +56,12 @@ def _dispatches(source: NftSource) -> dict[PortKey, Dispatch]:
     by_frontend: dict[KeyValue, PortKey] = {}
     for name in DISPATCH_MAPS:
         for element in source.elements(name):
-            key = key_of_element(element)
+            key = key_of_element(element) or by_frontend.get(element.key)
             if key is None and name == names.FIREWALL_MAP:
-                key = by_frontend.get(element.key)
-            if key is not None:
-                key = _whole_key(key, found)
-                found[key].append((name, element))
-                by_frontend.setdefault(element.key, key)
+                continue
+            key = _whole_key(key or frontend_key(element.key), found)
+            found[key].append((name, element))
+            by_frontend.setdefault(element.key, key)
     return found
 
 
@@ -82,10 +86,12 @@ def cluster_ip_masquerade(source: NftSource) -> str:
 
 
 class _PortReader:
-    def __init__(self, source: NftSource, key: PortKey, masquerade: str) -> None:
+    def __init__(self, source: NftSource, shared: SharedChains, key: PortKey, masquerade: str) -> None:
         self.source = source
+        self.shared = shared
         self.key = key
         self.masquerade = masquerade
+        self.drawn: dict[str, Shares] = {}
         self.cluster_ip = ""
         self.port = self.node_port = 0
         self.addresses: dict[str, str] = {}
@@ -139,11 +145,19 @@ class _PortReader:
         return model.LOCAL if self.internal_verdict == model.DROP else ""
 
     def _balancing(self, prefix: str) -> Balancing:
-        return read_balancing(self.source, prefix + self.base) if self.base else Balancing()
+        if self.base:
+            return read_balancing(self.source, prefix + self.base)
+        return Balancing(self.drawn.get(prefix, {}))
 
     def _aim(self, element: Element, *prefixes: str) -> str:
-        """Note what the names of the port's chains share; return how the name begins that is led to."""
+        """Note what the names of the port's chains share; return how the name begins that is led to.
+
+        For a chain of many service ports, it is as that of one for itself would begin.
+        """
         target = element.value.chain if isinstance(element.value, Goto) else ""
+        if shared_prefix(target) in prefixes:
+            self._read_shared(target, element)
+            return shared_prefix(target)
         prefix = next((p for p in prefixes if target.startswith(p)), "")
         if not prefix:
             return ""
@@ -152,6 +166,17 @@ class _PortReader:
             return ""
         self.base = base
         return prefix
+
+    def _read_shared(self, chain: str, element: Element) -> None:
+        """Read what chains of many do for a frontend: as much as for the others of the service port."""
+        traffic = self.shared.read(chain, element.key)
+        self.rest += traffic.rest
+        self.external_policy = self.external_policy or traffic.policy
+        self.pods_are = self.pods_are or traffic.pods_are
+        for prefix, shares in ((names.CLUSTER_PREFIX, traffic.cluster), (names.LOCAL_PREFIX, traffic.local)):
+            if shares and self.drawn.setdefault(prefix, shares) != shares:
+                frontend = frontend_key(element.key)
+                self.rest.append(f"{frontend} has other endpoints than the rest of the Service")
 
     def service_element(self, element: Element) -> bool:
         """Read an address that leads to chains of the service port."""
