@@ -160,20 +160,26 @@ def _impact_lines(impact: Impact) -> Iterator[str]:
 
 
 def impact_sentences(impact: Impact) -> Iterator[str]:
-    """Yield what a change does to traffic, and what it costs."""
+    """Yield what a change does to traffic, and what it costs; of long lists, the beginning."""
+    for text, items in impact_parts(impact):
+        yield f"{text}: {listing(items, _LISTED)}" if items else text
+
+
+def impact_parts(impact: Impact) -> Iterator[tuple[str, list[str]]]:
+    """Yield the same as sentences, those with a list without it, and the whole list."""
     if impact.stopped:
-        yield f"no longer served: {_listing(impact.stopped)}"
+        yield "no longer served", impact.stopped
     if impact.started:
-        yield f"newly served: {_listing(impact.started)}"
+        yield "newly served", impact.started
     if impact.shares:
         largest = max(impact.shares, key=lambda share: abs(share.points))
         count = _number(len(impact.shares), "endpoint")
         by = f"{abs(largest.points):.2f}".rstrip("0").rstrip(".")
         most = "by" if len(impact.shares) == 1 else "by at most"
-        yield f"share of new connections moves for {count}, {most} {by} percentage points"
+        yield f"share of new connections moves for {count}, {most} {by} percentage points", []
     if impact.stale_udp:
         flows = [f"{flow.to} to {flow.endpoint}" for flow in impact.stale_udp]
-        yield f"UDP flows that conntrack keeps with a former endpoint: {_listing(flows)}"
+        yield "UDP flows that conntrack keeps with a former endpoint", flows
     if impact.affinity_lost:
         lost = [
             f"{one.service} {one.endpoint} ({one.reason})"
@@ -181,17 +187,18 @@ def impact_sentences(impact: Impact) -> Iterator[str]:
             else f"{one.service} ({one.reason})"
             for one in impact.affinity_lost
         ]
-        yield f"clients lose the endpoint they were kept with: {_listing(lost)}"
+        yield "clients lose the endpoint they were kept with", lost
     writes = impact.writes
     if writes.rules or writes.elements or writes.deleted_chains:
         chains = f", {_number(writes.deleted_chains, 'chain')} to delete" if writes.deleted_chains else ""
         elements = f"{_number(writes.elements, 'element')}, " if writes.elements else ""
-        yield f"{_number(writes.rules, 'rule')}, {elements}{writes.bytes:,} bytes to write{chains}"
+        yield f"{_number(writes.rules, 'rule')}, {elements}{writes.bytes:,} bytes to write{chains}", []
 
 
-def _listing(items: list[str]) -> str:
-    more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(items[:_LISTED]) + more
+def listing(items: list[str], most: int) -> str:
+    """Return items joined by commas; of more than ``most``, the first, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def _structural_lines(family: FamilyReview, *, named: bool) -> Iterator[str]:

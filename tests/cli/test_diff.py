@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,6 +154,30 @@ class TestOutputs:
         assert links.open == []
         assert "endpoint 10.180.2.6:8080, gets 1/3" in page
         assert "{{" not in page
+
+    def test_html_folds_long_lists_and_has_all_of_them(self, run: Run) -> None:
+        page = run("diff", "/dev/null", str(DIFFS / "many-alike" / "new.yaml"), "-o", "html").out
+        folded = re.findall(r"<summary>newly served: ([^<]*)</summary><p>([^<]*)</p>", page)
+        assert [summary.partition(" and ")[2] for summary, _ in folded] == [
+            f"{whole.count(', ')} more" for _, whole in folded
+        ]
+        assert folded
+
+    def test_html_tells_whose_shares_move(self, run: Run) -> None:
+        page = run("diff", *map(str, ADDED), "-o", "html").out
+        table = re.sub(r"<[^>]*>", "|", page.partition("<table>")[2].partition("</table>")[0])
+        assert re.sub(r"\|+", "|", table).strip("|").split("|") == [
+            *("endpoint", "before", "after", "10.96.0.20:80/TCP from any"),
+            *("10.180.0.4:8080", "50.00 %", "33.33 %", "10.180.1.5:8080", "50.00 %", "33.33 %"),
+            *("10.180.2.6:8080", "33.33 %"),
+        ]
+
+    def test_html_keeps_names_that_look_like_its_own_blanks(self, run: Run, tmp_path: Path) -> None:
+        path = tmp_path / "{{body}}.yaml"
+        path.write_text(ADDED[0].read_text())
+        page = run("diff", str(path), str(ADDED[1]), "-o", "html").out
+        assert "{{body}}.yaml to " in page
+        assert page.count("Impact") == 1
 
     def test_html_escapes_what_the_rules_hold(self, run: Run, tmp_path: Path) -> None:
         evil = tmp_path / "evil.rules"
