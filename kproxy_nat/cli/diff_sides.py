@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,8 +135,19 @@ def load_side(source: str, params: dict[str, Any], reporter: Reporter) -> Side:
     if not reading.rules:
         reporter.note(f"{source} holds nothing")
     own = [text for text in reading.rules if not is_nft(text.text)]
-    tables = [load_nft(text.text, text.name) for text in reading.rules if is_nft(text.text)]
-    return Side(source, rules=_load_rules(own), tables=_joined(tables))
+    tables = [text for text in reading.rules if is_nft(text.text)]
+    reporter.report(_cut_off(tables))
+    joined = _joined([load_nft(text.text, text.name) for text in tables])
+    return Side(source, rules=_load_rules(own), tables=joined)
+
+
+def _cut_off(texts: Iterable[SourceText]) -> Iterator[Problem]:
+    """Warn of scripts of nft that end within a line: the words that are there may be a command already."""
+    for text in texts:
+        if text.text.rstrip(" \t")[-1:] not in ("\n", "}"):
+            location = Location(text.name, text.text.count("\n") + 1)
+            message, hint = "the last line does not end", "the text may have been cut off"
+            yield Problem(Code.RULES_UNFINISHED, message, Severity.WARNING, location=location, hint=hint)
 
 
 def _live_side(source: str, namespace: Namespace, params: dict[str, Any]) -> Side:
@@ -165,7 +177,18 @@ def _load_manifests(source: str, reading: Reading, params: dict[str, Any], repor
         raise InvalidInputError(Problem(Code.NOT_A_MANIFEST, held, location=Location(source), hint=hint))
     if params["config"] == STDIN and source == STDIN:
         raise click.BadParameter("standard input can be read once", param_hint="'--config'")
-    return load_node({**params, "sources": (source,)}, reporter, reading=reading)
+    try:
+        return load_node({**params, "sources": (source,)}, reporter, reading=reading)
+    except InvalidInputError as error:
+        raise InvalidInputError(*map(_of_either_kind, error.problems)) from None
+
+
+def _of_either_kind(problem: Problem) -> Problem:
+    """Say of what is no manifest how rules would be told."""
+    if problem.code is not Code.NOT_A_MANIFEST:
+        return problem
+    hint = "manifests begin with apiVersion and kind, rules with *TABLE or table FAMILY NAME {"
+    return dataclasses.replace(problem, hint=hint)
 
 
 def _load_rules(texts: Sequence[SourceText]) -> dict[IpFamily, DumpedRules]:

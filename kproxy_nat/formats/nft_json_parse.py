@@ -94,7 +94,8 @@ def parse_nft_json(text: str | bytes, source: str = "nft -j") -> list[Table]:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _problem(Code.JSON_SYNTAX, f"not JSON: {error}", source) from None
+        hint = "the text may have been cut off" if "truncated" in str(error) else ""
+        raise _problem(Code.JSON_SYNTAX, f"not JSON: {error}", source, hint) from None
     entries = document.get("nftables") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         hint = "nft -j list ruleset prints an object with the one field nftables"

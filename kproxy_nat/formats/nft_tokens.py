@@ -43,7 +43,7 @@ def tokens_of(text: str) -> list[Token]:
         match = _TOKEN.match(text, position)
         column = position - line_start + 1
         if match is None:
-            raise NftSyntaxError("the character cannot be read here", Token(text[position], line, column))
+            _fail(text, position, Token(text[position], line, column))
         if match.lastgroup == "quoted":
             found.append(Token(match[0][1:-1], line, column, is_quoted=True))
         elif match.lastgroup != "blank":
@@ -52,6 +52,13 @@ def tokens_of(text: str) -> list[Token]:
         if match[0] == NEW_LINE:
             line, line_start = line + 1, position
     return found
+
+
+def _fail(text: str, position: int, here: Token) -> NoReturn:
+    """Raise an error: no token begins here. In the last line, a quote that does not end may be cut off."""
+    if here.text != '"':
+        raise NftSyntaxError("the character cannot be read here", here)
+    raise NftSyntaxError("a quote is not closed", here if NEW_LINE in text[position:] else None)
 
 
 class Cursor:

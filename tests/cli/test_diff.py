@@ -264,9 +264,26 @@ class TestBadInput:
     def test_neither_rules_nor_manifests(self, run: Run, tmp_path: Path) -> None:
         notes = tmp_path / "notes.txt"
         notes.write_text("just text\n")
-        result = run("diff", str(notes), str(RULES[0]))
-        assert result.status == 3
-        assert "KPN007" in result.err
+        for command in (("diff", str(notes), str(RULES[0])), ("import", str(notes))):
+            result = run(*command)
+            assert result.status == 3
+            assert "KPN007" in result.err
+            assert "rules with *TABLE or table FAMILY NAME {" in result.err
+
+    @pytest.mark.parametrize("form", ["listing", "transaction", "JSON"])
+    def test_rules_of_nftables_that_were_cut_off(self, run: Run, tmp_path: Path, form: str) -> None:
+        text = (GALLERY / "dual-stack" / "nftables-compact.nft").read_text()
+        if form == "transaction":
+            options = ("--mode", "nftables", "--layout", "compact", "--form", "restore")
+            text = run("compile", str(GALLERY / "dual-stack"), *options).out
+        if form == "JSON":
+            text = json.dumps({"nftables": [{"table": {"family": "ip", "name": f"t{n}"}} for n in range(9)]})
+        cut = tmp_path / "cut"
+        for end in (len(text) // 3, len(text) // 2, len(text) - 3):
+            cut.write_text(text[:end])
+            result = run("diff", str(cut), str(RULES[0]))
+            assert result.status == 3, end
+            assert "cut off" in result.err
 
     def test_an_empty_stream_is_a_failed_pipe_but_nothing_may_be_compared(
         self, run: Run, tmp_path: Path

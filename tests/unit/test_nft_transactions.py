@@ -97,7 +97,8 @@ def test_what_cannot_be_carried_out_is_told_with_its_line(line: str, message: st
         ("add rule ip t c ip saddr x", "1:26", "'x' is not an address"),
         ("add rule ip t c dnat to 10.0.0.1", "1:25", "'10.0.0.1' is not an address with a port"),
         ("add rule ip t c drop ip saddr 10.0.0.1\n", "1:22", "a condition stands after an action"),
-        ('add table ip t { comment "x', "1:26", "the character cannot be read here"),
+        ('add table ip t { comment "x\n', "1:26", "a quote is not closed"),
+        ("add table ip t \f", "1:16", "the character cannot be read here"),
         ("add set ip t s { timeout 5x ; }", "1:26", "'5x' is not a time such as 1h30m"),
         ("add set ip t s { size many ; }", "1:23", "expected a number, found 'many'"),
         (
@@ -115,7 +116,15 @@ def test_what_cannot_be_read_is_told_with_its_place(text: str, place: str, messa
     assert str(problem.location) == f"rules.nft:{place}"
 
 
-@pytest.mark.parametrize("text", ["table ip t {", "table ip t {\n\tchain c {\n\t\tdrop\n", "add table ip"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "table ip t {",
+        "table ip t {\n\tchain c {\n\t\tdrop\n",
+        "add table ip",
+        'add table ip t { comment "x',
+    ],
+)
 def test_a_text_that_is_cut_off_is_told(text: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         parse_tables(text)
