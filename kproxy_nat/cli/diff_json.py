@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kproxy_nat.cli.diff_structure import entry_texts, rule_text
+from kproxy_nat.cli.diff_structure import changed_properties, entry_texts, rule_text
 from kproxy_nat.cli.output import json_text
 from kproxy_nat.diff.edits import Cause, ChainEdit, RuleEdit, SetEdit
 from kproxy_nat.diff.facts import Fact, ServiceChange
@@ -141,4 +141,7 @@ def _set(edit: SetEdit) -> dict[str, Any]:
             for element in edit.elements
         ],
     }
-    return made | ({"old_set": edit.old_name} if edit.old_name != edit.name else {})
+    if edit.old_name != edit.name:
+        made["old_set"] = edit.old_name
+    changed = changed_properties(edit.before, edit.after) if edit.before and edit.after else {}
+    return made | ({"properties": changed} if changed else {})

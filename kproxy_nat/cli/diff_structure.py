@@ -72,10 +72,15 @@ def set_lines(edit: SetEdit) -> Iterator[str]:
 
 
 def _property_lines(before: NamedSet, after: NamedSet) -> Iterator[str]:
-    for field in ("key_types", "value_types", "flags", "timeout", "size", "comment", "other"):
-        old, new = getattr(before, field), getattr(after, field)
-        if old != new:
-            yield from _replaced(field.replace("_", " "), _property(old), _property(new))
+    for name, (old, new) in changed_properties(before, after).items():
+        yield from _replaced(name.replace("_", " "), _property(old), _property(new))
+
+
+def changed_properties(before: NamedSet, after: NamedSet) -> dict[str, tuple[object, object]]:
+    """Return what differs between two sets but for their elements: by the name of the field, old and new."""
+    names = ("key_types", "value_types", "flags", "timeout", "size", "comment", "other")
+    pairs = ((name, getattr(before, name), getattr(after, name)) for name in names)
+    return {name: (old, new) for name, old, new in pairs if old != new}
 
 
 def _property(value: object) -> str:

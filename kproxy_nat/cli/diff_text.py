@@ -189,7 +189,7 @@ def impact_parts(impact: Impact) -> Iterator[tuple[str, list[str]]]:
         ]
         yield "clients lose the endpoint they were kept with", lost
     writes = impact.writes
-    if writes.rules or writes.elements or writes.deleted_chains:
+    if writes.bytes or writes.deleted_chains:
         chains = f", {_number(writes.deleted_chains, 'chain')} to delete" if writes.deleted_chains else ""
         elements = f"{_number(writes.elements, 'element')}, " if writes.elements else ""
         yield f"{_number(writes.rules, 'rule')}, {elements}{writes.bytes:,} bytes to write{chains}", []

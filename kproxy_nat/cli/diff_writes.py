@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kproxy_nat.apply.ownership import NFT_TABLES
 from kproxy_nat.cli.diff_parts import Parts
+from kproxy_nat.cli.diff_structure import changed_properties
 from kproxy_nat.diff.edits import ChainEdit, EditKind, RulesetDiff, SetEdit
 from kproxy_nat.diff.impact import Writes
 from kproxy_nat.formats.iptables_render import render_save
@@ -24,6 +25,7 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftTableTransaction,
 )
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, Chain, Ruleset, Table
+from kproxy_nat.ruleset.sets import NamedSet
 
 
 def writes_of(new: Ruleset, rules: RulesetDiff, parts: Parts) -> Writes:
@@ -68,13 +70,21 @@ def _set_commands(edit: SetEdit) -> Iterator[NftCommand]:
     if edit.after is None:
         yield DeleteSet(edit.name)
         return
-    if edit.before is None or edit.old_name != edit.name:
+    is_made_anew = edit.before is not None and _is_declared_otherwise(edit.before, edit.after)
+    if is_made_anew:
+        yield DeleteSet(edit.name)
+    if is_made_anew or edit.before is None or edit.old_name != edit.name:
         yield AddSet(edit.after)
     for element in edit.elements:
         if element.old is not None:
             yield DeleteElement(edit.name, element.old.key)
         if element.new is not None:
             yield AddElement(edit.name, element.new)
+
+
+def _is_declared_otherwise(before: NamedSet, after: NamedSet) -> bool:
+    """Whether nothing but making a set anew leads from one declaration to the other; a comment is none."""
+    return bool(changed_properties(before, after).keys() - {"comment"})
 
 
 def _chain_commands(edit: ChainEdit, table: Table | None) -> Iterator[NftCommand]:

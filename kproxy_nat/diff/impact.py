@@ -10,7 +10,7 @@ import msgspec
 from kproxy_nat.diff.clients import lost_clients
 from kproxy_nat.diff.facts import ServiceChange
 from kproxy_nat.diff.flows import FlowChange, Outcome, is_served
-from kproxy_nat.recover.model import DROP, REJECT, PortKey, RecoveredPort
+from kproxy_nat.recover.model import DROP, NFTABLES, REJECT, PortKey, RecoveredPort
 
 _VERDICTS = frozenset((DROP, REJECT, ""))
 
@@ -149,6 +149,8 @@ def _lost_affinity(
         yield LostAffinity(name, "", "session affinity ends" if new.endpoints else "no endpoint is left")
     elif change.old_key is not None:
         yield LostAffinity(name, "", "lists of clients are kept under the name of the port")
+    elif new.mode == NFTABLES and new.affinity_seconds != old.affinity_seconds:
+        yield LostAffinity(name, "", "with another timeout, sets of clients are made anew")
     else:
         for endpoint in old.endpoints:
             if endpoint not in new.endpoints:

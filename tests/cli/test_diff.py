@@ -137,6 +137,30 @@ class TestOutputs:
         (edit,) = chain["rules"]
         assert (edit["edit"], edit["harmless"]) == ("move", True)
 
+    def test_json_of_sets(self, run: Run, tmp_path: Path) -> None:
+        """One that only has another timeout is made anew."""
+        held = GALLERY / "session-affinity" / "nftables.nft"
+        other = tmp_path / "other.nft"
+        other.write_text(held.read_text().replace("timeout 3h", "timeout 10m", 1))
+        document = json.loads(run("diff", str(held), str(other), "-o", "json", "--level", "structural").out)
+        (edit,) = document["sets"]
+        assert (edit["edit"], edit["map"], edit["elements"]) == ("update", False, [])
+        assert edit["properties"] == {"timeout": [10800, 600]}
+        assert document["impact"]["writes"]["bytes"] > len(f"delete set ip kube-proxy {edit['set']}")
+
+    def test_clients_are_forgotten_with_a_set_of_nftables(self, run: Run, tmp_path: Path) -> None:
+        """In iptables another timeout is one of the rules, and the list stays."""
+        for name, old, new in (
+            ("nftables.nft", "timeout 3h", "timeout 10m"),
+            ("iptables.rules", "10800", "600"),
+        ):
+            held = GALLERY / "session-affinity" / name
+            other = tmp_path / name
+            other.write_text(held.read_text().replace(old, new))
+            out = run("diff", str(held), str(other)).out
+            assert "session affinity for 600 s, no longer 10800 s" in out
+            assert ("with another timeout, sets of clients are made anew" in out) == (old == "timeout 3h")
+
     def test_markdown_folds_what_is_much_and_fits_into_a_comment(self, run: Run) -> None:
         few = run("diff", *map(str, ADDED), "-o", "markdown").out
         assert "<details open>" in few
