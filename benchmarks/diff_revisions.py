@@ -2,9 +2,9 @@
 
 Wall and processor seconds of whole commands, interpreter start included, and peak memory; medians of several
 runs. Where other programs compete for the processors, the processor seconds are what to judge by. Bars at
-5,000 Services x 10 endpoints: from rule files, of iptables and nftables, structural at most 2 s, service at
-most 4 s; from JSON manifests at most 3 s. For information, without a bar: the level text, one Service more,
-another mode, and a cluster in which every Service has changed.
+5,000 Services x 10 endpoints: from rule files, of iptables and nftables, in both layouts, structural at most
+2 s, service at most 4 s; from JSON manifests at most 3 s. For information, without a bar: the level text, one
+Service more, another mode, and a cluster in which every Service has changed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ def benchmark(folder: Path, services: int, endpoints: int, runs: int) -> None:
         ("iptables rules, service (bar 4 s)", "rules", ("--level", "service")),
         ("nftables rules, structural (bar 2 s)", "nft", ("--level", "structural")),
         ("nftables rules, service (bar 4 s)", "nft", ("--level", "service")),
+        ("compact iptables rules, structural (bar 2 s)", "compact.rules", ("--level", "structural")),
+        ("compact iptables rules, service (bar 4 s)", "compact.rules", ("--level", "service")),
+        ("compact nftables rules, structural (bar 2 s)", "compact.nft", ("--level", "structural")),
+        ("compact nftables rules, service (bar 4 s)", "compact.nft", ("--level", "service")),
         ("JSON manifests, service (bar 3 s)", "json", ()),
         ("JSON manifests, service, nftables (bar 3 s)", "json", ("--mode", "nftables")),
         ("iptables rules, text", "rules", ("--level", "text")),
@@ -85,8 +89,10 @@ def write(folder: Path, name: str, items: Manifests) -> None:
     manifests.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     compiling = [sys.executable, "-m", "kproxy_nat", "-q", "compile", str(manifests)]
     for extension, mode in (("rules", "iptables"), ("nft", "nftables")):
-        with (folder / f"{name}.{extension}").open("w") as output:
-            subprocess.run([*compiling, "--mode", mode], check=True, stdout=output)
+        for layout, kind in (("kube-proxy", ""), ("compact", "compact.")):
+            with (folder / f"{name}.{kind}{extension}").open("w") as output:
+                options = ("--mode", mode, "--layout", layout)
+                subprocess.run([*compiling, *options], check=True, stdout=output)
 
 
 def command(*arguments: str) -> list[str]:
