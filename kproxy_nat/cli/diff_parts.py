@@ -16,8 +16,7 @@ from kproxy_nat.formats.iptables_rule_files import DumpedRules
 from kproxy_nat.formats.nft_difference import differing_tables, labels_of
 from kproxy_nat.formats.nft_rule_files import NftRules, from_tables
 from kproxy_nat.lowering.iptables_kube_proxy import lower_to_ruleset
-from kproxy_nat.lowering.layouts import LayoutName
-from kproxy_nat.lowering.nftables_kube_proxy import lower_to_nft_ruleset
+from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import NodeView, ServiceView
@@ -55,11 +54,13 @@ def parts_of(old: Side, new: Side, family: IpFamily, *, others: bool) -> Parts:
     before, after = views_of(old, new, family)
     if before is None or after is None or before.options.mode is not after.options.mode:
         return _of_rules(old, new, family, others=others)
-    if LayoutName.COMPACT in (old.layout.name, new.layout.name):
+    layout = new.layout if new.node else old.layout
+    if after.options.mode is ProxyMode.NFTABLES:
+        return _NftViews(before, after, layout)
+    if layout.name is LayoutName.COMPACT:
         # A tree depends on all that is in it.
         return _of_rules(old, new, family, others=others)
-    is_nft = after.options.mode is ProxyMode.NFTABLES
-    return _NftViews(before, after) if is_nft else _IptablesViews(before, after)
+    return _IptablesViews(before, after)
 
 
 class _IptablesViews:
@@ -92,12 +93,12 @@ class _IptablesViews:
 class _NftViews:
     """Manifests, compiled for nftables."""
 
-    def __init__(self, before: NodeView, after: NodeView) -> None:
+    def __init__(self, before: NodeView, after: NodeView, layout: Layout) -> None:
         old, new = changed_part(before, after)
         self._family = after.family
         self.rulesets = (
-            lower_to_nft_ruleset(sharing(old, before, new)),
-            lower_to_nft_ruleset(sharing(new, after, old)),
+            layout.nft_ruleset(sharing(old, before, new, layout)),
+            layout.nft_ruleset(sharing(new, after, old, layout)),
         )
 
     def recovered(self) -> tuple[Recovered, Recovered]:

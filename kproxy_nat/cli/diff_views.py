@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 import msgspec
 
 from kproxy_nat.cli.diff_sides import Side
+from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.selection import Selection
 from kproxy_nat.proxy.view import NodeView, ServiceView
@@ -39,18 +40,23 @@ def changed_part(old: NodeView, new: NodeView) -> tuple[NodeView, NodeView]:
     )
 
 
-def sharing(part: NodeView, whole: NodeView, other_part: NodeView) -> NodeView:
-    """Return a part of a view with those Services of the whole that share an element with a changed one.
+def sharing(part: NodeView, whole: NodeView, other_part: NodeView, layout: Layout) -> NodeView:
+    """Return a part of a view with those Services of the whole that share something with a changed one.
 
     An address, a node port or an endpoint on the node is one element of a set, whoever wants it to be there.
+    Of unchanged ones that share chains or maps, one shows that these are there.
     """
-    wanted = {view.port.name for view in part.services}
+    changed = {view.port.name for view in (*part.services, *other_part.services)}
     touched = set(_shared_elements([*part.services, *other_part.services]))
-    services = [
-        view
-        for view in whole.services
-        if view.port.name in wanted or not touched.isdisjoint(_shared_elements([view]))
-    ]
+    shown: set[Hashable] = {None}
+    services = []
+    for view in whole.services:
+        shared = layout.shared_by(view, whole)
+        is_changed = view.port.name in changed
+        if is_changed or shared not in shown or not touched.isdisjoint(_shared_elements([view])):
+            services.append(view)
+        if not is_changed:
+            shown.add(shared)
     return replace(part, services=services)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from kproxy_nat.lowering import (
@@ -13,7 +14,7 @@ from kproxy_nat.lowering import (
 )
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.net.addresses import IpFamily
-from kproxy_nat.proxy.view import NodeView
+from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.nft_transactions import NftTableTransaction
 from kproxy_nat.ruleset.rules import Ruleset
 from kproxy_nat.ruleset.transactions import Transaction, evaluate
@@ -44,6 +45,10 @@ class Layout:
         if self.name is LayoutName.COMPACT:
             return nftables_compact.lower_to_nft_ruleset(view)
         return nftables_kube_proxy.lower_to_nft_ruleset(view)
+
+    def shared_by(self, service: ServiceView, view: NodeView) -> Hashable:
+        """Return what is alike for service ports that share chains or maps of nftables."""
+        return nftables_compact.shared_by(service, view) if self.name is LayoutName.COMPACT else None
 
     def transaction(self, view: NodeView) -> Transaction:
         """Return the transaction for ``iptables-restore --noflush``, without the jumps."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from kproxy_nat.lowering import nftables_names as names
 from kproxy_nat.lowering.nftables_common import NftTransactionBuilder
 from kproxy_nat.lowering.nftables_compact_own import OwnChains
@@ -45,6 +47,17 @@ def lower_to_nft_ruleset(view: NodeView) -> Ruleset:
     """Return the table of a node that had none before, as a rule set."""
     (table,) = evaluate_nft([lower_to_nft_transaction(view)])
     return Ruleset(view.family, {table.name: table})
+
+
+def shared_by(service: ServiceView, view: NodeView) -> Hashable:
+    """Return what decides which chains and maps a service port shares: that is alike for all that do."""
+    port, chosen = service.port, service.endpoints
+    sources = tuple(sorted(view.admitted_sources(port))) if service.has_source_ranges else ()
+    if not is_shared(service):
+        return sources, bool(chosen.reachable)
+    external = (bool(port.external_ips or port.load_balancer_vips), bool(port.node_port))
+    policies = (port.internal_local, port.external_local)
+    return sources, port.protocol, external, policies, len(chosen.cluster), len(chosen.local)
 
 
 def is_shared(service: ServiceView) -> bool:

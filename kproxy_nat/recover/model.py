@@ -134,7 +134,8 @@ class NodeSettings(msgspec.Struct, frozen=True):
         drops_invalid: whether packets that conntrack calls INVALID are dropped.
         random_fully: whether masquerading draws ports at random.
         mode: of the proxy, iptables or nftables; empty if there are no rules of Services.
-        layout: how the rules are arranged.
+        layout: how the rules are arranged; empty where they do not show it, as those of nftables without a
+            Service that has endpoints.
         cluster_ip_masquerade: in nftables mode, which traffic to all cluster IPs is masqueraded, as
             :attr:`RecoveredPort.masquerade`.
         masquerades_hairpin: whether what an endpoint sends to itself is masqueraded, as far as that is one
@@ -155,4 +156,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
 
     def is_arranged_unlike(self, other: NodeSettings) -> bool:
         """Whether both are there, in different modes or layouts."""
-        return bool(self.mode and other.mode) and (self.mode, self.layout) != (other.mode, other.layout)
+        if not (self.mode and other.mode):
+            return False
+        layouts_differ = bool(self.layout and other.layout) and self.layout != other.layout
+        return self.mode != other.mode or layouts_differ

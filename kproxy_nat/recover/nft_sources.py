@@ -66,7 +66,7 @@ class NftSource(Protocol):
 
     @property
     def layout(self) -> str:
-        """How the rules are arranged."""
+        """How the rules are arranged, if they show it."""
         ...
 
 
@@ -129,17 +129,19 @@ def holds_services(tables: NftRules, family: IpFamily) -> bool:
 
 
 def layout_of(tables: NftRules, family: IpFamily) -> str:
-    """Return how our table is arranged; one without Services as kube-proxy does it."""
+    """Return how our table is arranged; nothing where no chain or map of Services shows it."""
     found = [name for _, name in tables.keys(f"{NFT_FAMILIES[family]} {names.TABLE}")]
-    sticky = any(name.startswith(names.AFFINITY_PREFIX) for name in found)
-    has_endpoint_chains = any(name.startswith(names.ENDPOINT_PREFIX) for name in found)
-    is_compact = any(name.startswith(_COMPACT_PREFIXES) for name in found) or (
-        sticky and not has_endpoint_chains
-    )
-    return COMPACT if is_compact else KUBE_PROXY
+    if any(name.startswith(_COMPACT_PREFIXES) or _SHARED_FIREWALL.fullmatch(name) for name in found):
+        return COMPACT
+    if any(name.startswith(names.ENDPOINT_PREFIX) for name in found):
+        return KUBE_PROXY
+    if any(name.startswith(names.AFFINITY_PREFIX) for name in found):
+        return COMPACT
+    return KUBE_PROXY if any(map(key_of_chain, found)) else ""
 
 
 _COMPACT_PREFIXES = (names.BALANCE_PREFIX, names.ENDPOINTS_PREFIX, names.DRAW_PREFIX)
+_SHARED_FIREWALL = re.compile(rf"{names.FIREWALL_PREFIX}[A-Z2-7]{{8}}")
 
 
 def rule_text(source: NftSource, chain: str, rule: Rule) -> str:

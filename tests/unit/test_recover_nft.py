@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kproxy_nat.diff.services import diff_services
+from kproxy_nat.diff.settings import diff_settings
 from kproxy_nat.formats.nft_render import render_listing
 from kproxy_nat.formats.nft_rule_files import load_nft
 from kproxy_nat.lowering.layouts import Layout, LayoutName
@@ -187,6 +188,24 @@ class TestCompact:
         web = recovered(more.removesuffix("}\n") + chain).ports[WEB]
         assert web.addresses == {"192.0.2.1": "external address"}
         assert web.rest == ("10.96.0.20:80/TCP has other endpoints than the rest of the Service",)
+
+    def test_the_layout_is_not_guessed_where_no_service_is_served(self) -> None:
+        """So the last endpoint that goes is no change of the layout."""
+        made = service("shop/web")
+        served = recovered(compact_text(made, endpoint_slice("shop/web")))
+        refused = recovered(compact_text(made))
+        assert (served.settings.layout, refused.settings.layout) == ("compact", "")
+        assert diff_settings(served.settings, refused.settings) == []
+        assert not served.settings.is_arranged_unlike(refused.settings)
+        assert recovered(RULES).settings.layout == "kube-proxy"
+        assert served.settings.is_arranged_unlike(recovered(RULES).settings)
+
+    def test_a_chain_for_source_ranges_shows_the_layout(self) -> None:
+        ranges: dict[str, Any] = {"type": "LoadBalancer", "loadBalancerSourceRanges": ["203.0.113.0/24"]}
+        made = service("shop/web", vips=["192.0.2.1"], **ranges)
+        assert recovered(compact_text(made)).settings.layout == "compact"
+        topic = (GALLERY / "loadbalancer-source-ranges" / "nftables.nft").read_text()
+        assert recovered(topic).settings.layout == "kube-proxy"
 
     def test_only_what_differs_is_read(self) -> None:
         """Of two Services in the same maps, the one with another endpoint."""
