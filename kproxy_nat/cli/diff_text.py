@@ -45,7 +45,7 @@ def _service_summary(review: Review) -> Iterator[str]:
         parts = [f"{kinds.count(kind)} {kind}" for kind in Change if kind in kinds]
         yield f"{_number(len(kinds), 'service port')}: {', '.join(parts)}"
     else:
-        yield "no Service differs"
+        yield "nothing that was asked for differs" if review.hidden else "no Service differs"
     if review.without_effect:
         yield f"{_without_effect(review)} without changing any Service"
     if review.foreign:

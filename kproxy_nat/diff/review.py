@@ -32,6 +32,7 @@ class FamilyReview:
         settings: differences of the proxy's options.
         foreign: how many edits concern rules that are not ours.
         rearranged: whether all rules are others since the mode or the layout is another one.
+        whole: the same with what filters leave out, if there are any.
     """
 
     family: IpFamily
@@ -41,10 +42,13 @@ class FamilyReview:
     impact: Impact
     foreign: int = 0
     rearranged: bool = False
+    whole: FamilyReview | None = None
 
     @property
     def without_effect(self) -> int:
         """How many edits of our rules change no Service: of their order, names and comments."""
+        if self.whole is not None:
+            return self.whole.without_effect
         if self.rearranged:
             return 0
         if not self.services and not self.settings:
@@ -142,7 +146,7 @@ def filtered(review: Review, services: set[str], topics: set[Topic]) -> Review:
                 hidden += 1
         settings = [fact for fact in family.settings if not services and (not topics or fact.topic in topics)]
         hidden += len(family.settings) - len(settings)
-        families.append(replace(family, services=shown, settings=settings))
+        families.append(replace(family, services=shown, settings=settings, whole=family.whole or family))
     return replace(review, families=families, hidden=hidden)
 
 

@@ -94,7 +94,11 @@ class TestFilters:
         assert "5 other differences not shown" in result.out
 
     def test_nothing_that_is_asked_for_differs(self, run: Run) -> None:
-        assert run("diff", *map(str, self.PAIR), "--service", "shop/other").status == 0
+        result = run("diff", *map(str, self.PAIR), "--service", "shop/other")
+        assert result.status == 0
+        assert result.out.startswith("nothing that was asked for differs\n")
+        assert "6 other differences not shown" in result.out
+        assert "without changing any Service" not in result.out
         assert run("diff", *map(str, self.PAIR), "--only", "endpoints").status == 0
         assert run("diff", *map(str, self.PAIR), "--only", "endpoints", "--only", "affinity").status == 1
 
