@@ -229,7 +229,8 @@ def _affinity_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
 
 
 def _masquerade_facts(old: RecoveredPort, new: RecoveredPort) -> Iterator[Fact]:
-    served = old.internal_endpoints and new.internal_endpoints
+    has_cluster_ip = old.cluster_ip and new.cluster_ip
+    served = has_cluster_ip and old.internal_endpoints and new.internal_endpoints
     if old.masquerade != new.masquerade and served:
         text = (
             f"masquerades {_masqueraded(new.masquerade)} to the cluster IP, "

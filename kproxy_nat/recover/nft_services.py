@@ -134,7 +134,7 @@ class _PortReader:
             local.shares,
             self.internal_verdict,
             self.external_verdict,
-            tuple(sorted([*self.rest, *cluster.rest, *local.rest, *self._hairpin_faults(local)])),
+            tuple(sorted({*self.rest, *cluster.rest, *local.rest, *self._hairpin_faults(local)})),
             model.NFTABLES,
             tuple(sorted(e for e in {**cluster.shares, **local.shares} if self._is_on_node(e))),
         )

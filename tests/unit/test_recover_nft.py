@@ -189,6 +189,23 @@ class TestCompact:
         assert web.addresses == {"192.0.2.1": "external address"}
         assert web.rest == ("10.96.0.20:80/TCP has other endpoints than the rest of the Service",)
 
+    def test_an_odd_rule_in_a_chain_of_many_is_told_once_for_each(self) -> None:
+        """However many of its addresses lead there."""
+        text = compact_text(
+            service("shop/web", ports=[port(80, "http", nodePort=30080)], vips=["192.0.2.1", "192.0.2.2"]),
+            endpoint_slice("shop/web", ports=[port(8080)]),
+        )
+        odd = text.replace("\tchain balance-tcp-1 {\n", "\tchain balance-tcp-1 {\n\t\ttcp dport 99 drop\n")
+        assert recovered(odd).ports[WEB].rest == ("add rule ip kube-proxy balance-tcp-1 tcp dport 99 drop",)
+
+    def test_without_its_cluster_ip_nothing_is_said_of_masquerade(self) -> None:
+        made = service("shop/web", ports=[port(80, "http", nodePort=30080)], type="NodePort")
+        whole = compact_text(made, endpoint_slice("shop/web", ports=[port(8080)]))
+        begin = whole.index("\t\telements = { 10.96.0.10 . tcp")
+        gone = recovered(whole[:begin] + whole[whole.index("\n", begin) + 1 :]).ports
+        (change,) = diff_services(recovered(whole).ports, gone)
+        assert [fact.text for fact in change.facts] == ["cluster IP 10.96.0.10"]
+
     def test_the_layout_is_not_guessed_where_no_service_is_served(self) -> None:
         """So the last endpoint that goes is no change of the layout."""
         made = service("shop/web")
