@@ -24,7 +24,7 @@ from tests.conformance.command_line import compiled, run
 from tests.conformance.nft_text import read_listing
 from tests.conformance.rule_text import chain_differences, comparable, read_chains
 from tests.conformance.scenarios import SCENARIOS, Scenario
-from tests.golden.gallery import GALLERY, NFT_FILE, RULE_FILES, TOPICS, compact_text
+from tests.golden.gallery import COMPACT_NFT_FILE, GALLERY, NFT_FILE, RULE_FILES, TOPICS, compact_text
 from tests.oracle.compiling import load, options_of, random_input, yaml_text
 from tests.property.nft_sides import COMPACT, KUBE_PROXY, is_nft, lowered, read_back
 
@@ -68,10 +68,13 @@ def test_what_kube_proxy_wrote_is_compiled_again(scenario: Scenario, tmp_path: P
         assert not chain_differences(before, after)
 
 
+@pytest.mark.parametrize(("name", "options"), [(NFT_FILE, ()), (COMPACT_NFT_FILE, ("--layout", "compact"))])
 @pytest.mark.parametrize("topic", TOPICS)
-def test_the_gallery_compiles_to_itself_for_nftables(topic: str, tmp_path: Path) -> None:
-    path = GALLERY / topic / NFT_FILE
-    assert compiled_again(path, tmp_path) == path.read_text()
+def test_the_gallery_compiles_to_itself_for_nftables(
+    topic: str, name: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = GALLERY / topic / name
+    assert compiled_again(path, tmp_path, *options) == path.read_text()
 
 
 @pytest.mark.parametrize("form", ["save", "restore"])
@@ -86,14 +89,14 @@ def test_what_kube_proxy_wrote_for_nftables_is_compiled_again(
     assert again.objects == read_listing(scenario.recorded_nft("save")).objects
 
 
-def compiled_again(rules: Path, tmp_path: Path) -> str:
+def compiled_again(rules: Path, tmp_path: Path, *options: str) -> str:
     """Import a rule file of nftables and compile it, with the service CIDRs that no manifest can hold."""
     status, out, err = run("import", rules)
     assert status == 0, err
     manifests = tmp_path / "imported.yaml"
     manifests.write_text(out)
     found = re.search(r"--service-cidr (\S+)", err)
-    return compiled(manifests, *(("--service-cidr", found[1]) if found else ()))
+    return compiled(manifests, *options, *(("--service-cidr", found[1]) if found else ()))
 
 
 @pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != LARGE])
@@ -166,8 +169,9 @@ def view_differences(one: NodeView, other: NodeView, layout: Layout) -> list[str
     return chain_differences(ours, theirs)
 
 
-def test_most_clusters_show_all_their_services() -> None:
+@pytest.mark.parametrize("layout", [KUBE_PROXY, COMPACT], ids=lambda layout: str(layout.name))
+def test_most_clusters_show_all_their_services(layout: Layout) -> None:
     """Otherwise the law above says little for nftables."""
     views = [random_input(seed, sizes=(4, 15)).nft_view(IpFamily.IPV4) for seed in SEEDS]
-    shown = [view for view in views if not hides_something(view, read_back(view, KUBE_PROXY))]
+    shown = [view for view in views if not hides_something(view, read_back(view, layout))]
     assert len(shown) > len(views) / 3
