@@ -6,7 +6,9 @@ may be added within a version; nothing is renamed or removed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -117,8 +119,21 @@ def parse_json(text: str | bytes) -> list[Ruleset]:
 
 def json_schema() -> dict[str, object]:
     """Return the JSON Schema of the form."""
-    schema: dict[str, object] = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(JsonDocument)))
+    encoded = msgspec.json.encode(msgspec.json.schema(JsonDocument))
+    schema: dict[str, object] = _with_clean_descriptions(msgspec.json.decode(encoded))
     return schema
+
+
+def _with_clean_descriptions(part: Any) -> Any:
+    """Take the indentation from descriptions, which are docstrings, as only some versions of msgspec do."""
+    if isinstance(part, list):
+        return [_with_clean_descriptions(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {name: _with_clean_descriptions(value) for name, value in part.items()}
+    if isinstance(found.get("description"), str):
+        found["description"] = inspect.cleandoc(found["description"])
+    return found
 
 
 def _ruleset(ruleset: Ruleset) -> JsonRuleset:
