@@ -21,7 +21,7 @@ _DISPATCH = "|".join(
 _FRONTEND = re.compile(
     rf"^\[(?P<packets>\d+):\d+\] -A (?:{_DISPATCH}) (?:-d (?P<address>[^ /]+)/\d+ )?"
     r'-p (?P<protocol>\w+) -m comment --comment (?:"(?P<quoted>[^"]*)"|(?P<bare>\S+)) '
-    r"-m \w+ --dport (?P<port>\d+) .*-j K(?:UBE|PN)-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
+    r"-m \w+ --dports? (?P<port>\d+) .*-j K(?:UBE|PN)-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
     re.MULTILINE,
 )
 _BALANCED = re.compile(

@@ -40,7 +40,7 @@ REQUIRED = {
     "masquerade-random-fully",
     "reject",
 }
-OPTIONAL = {"sctp", "bpf", "nfacct"}
+OPTIONAL = {"sctp", "multiport", "bpf", "nfacct"}
 
 EVERYTHING_IN_THE_NAMESPACE = """
 cat /proc/net/ip_tables_names /proc/net/ip6_tables_names
