@@ -129,6 +129,14 @@ def open_namespace(name: str, *, create: bool = False, hint: str = "") -> Namesp
     return _open(name, path, hint, created=created)
 
 
+def named_namespaces() -> list[str]:
+    """Return the names of ``ip netns``, sorted."""
+    try:
+        return sorted(entry.name for entry in NAMED.iterdir())
+    except OSError:
+        return []
+
+
 def open_host() -> Namespace:
     """Open the caller's own namespace."""
     return Namespace(HOST, _OWN, os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC), is_host=True)
@@ -179,7 +187,7 @@ def _open(name: str, path: Path, remedy: str, *, created: bool) -> Namespace:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        known = ", ".join(sorted(entry.name for entry in NAMED.iterdir())) if NAMED.is_dir() else ""
+        known = ", ".join(named_namespaces())
         hint = f"there are: {known}" if known else "ip netns lists those that have names"
         hint += f"; {remedy}" if remedy and path.parent == NAMED else ""
         raise _refusal(Code.NAMESPACE_NOT_FOUND, f"there is no namespace {name}", hint) from None
@@ -217,9 +225,9 @@ def _label(path: Path, descriptor: int) -> str:
     """Return the name under which iproute2 knows the namespace, or one made of its number."""
     if path.parent == NAMED:
         return path.name
-    for entry in sorted(NAMED.iterdir()) if NAMED.is_dir() else ():
-        if _path_inode(entry) == _inode(descriptor):
-            return entry.name
+    for name in named_namespaces():
+        if _path_inode(NAMED / name) == _inode(descriptor):
+            return name
     return f"net-{_inode(descriptor)[1]}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kproxy_nat.apply.plan import bind, render_plan
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
@@ -22,8 +23,10 @@ CHANGES = 2
 
 
 @click.command("plan", short_help="Show what apply would change in a namespace.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--out", metavar="FILE", help="Keep the plan, for kproxy-nat apply FILE.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path)
+@click.option(
+    "--out", metavar="FILE", shell_complete=complete_path, help="Keep the plan, for kproxy-nat apply FILE."
+)
 @click.option(
     "-o",
     "--output",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import LoadedNode, gc_paused, input_options, load_node
@@ -21,7 +22,7 @@ from kproxy_nat.stats.text import stats_text
 
 
 @click.command("stats", short_help="Compare the layouts: size, and rules on the way of a first packet.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path)
 @click.option(
     "-o",
     "--output",

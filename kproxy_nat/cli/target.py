@@ -18,6 +18,7 @@ from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant, other_variant_problem
+from kproxy_nat.cli.completion import complete_namespace
 from kproxy_nat.cli.report import Reporter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,7 +81,10 @@ def live_source_options(command: F) -> F:
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
-        "--netns", metavar="NAME|PATH|pid:N", help="The namespace: of ip netns, a file, or of a process."
+        "--netns",
+        metavar="NAME|PATH|pid:N",
+        shell_complete=complete_namespace,
+        help="The namespace: of ip netns, a file, or of a process.",
     ),
     click.option("--host", is_flag=True, help="The namespace that this command runs in: the host's own."),
     _VARIANT,
