@@ -133,8 +133,16 @@ class Generation:
         return list(self.record.digests)
 
     def confirm(self) -> None:
-        """Note that somebody confirmed."""
-        (self.path / _CONFIRMED).touch()
+        """Note that somebody confirmed.
+
+        Raises:
+            ApplyError: it cannot be noted; it may have been taken back meanwhile.
+        """
+        path = self.path / _CONFIRMED
+        try:
+            path.touch()
+        except OSError as error:
+            raise _unusable(f"cannot write {path}: {error.strerror}") from None
 
     @property
     def is_confirmed(self) -> bool:

@@ -90,6 +90,14 @@ class Namespace:
         """The name of its folder in the state directory, which no other namespace has at the same time."""
         return self.label if self.is_host else f"netns-{self.label}"
 
+    @property
+    def option(self) -> tuple[str, ...]:
+        """The words that name it on a command line, of this machine or of another terminal."""
+        if self.is_host:
+            return ("--host",)
+        named = _path_inode(NAMED / self.label) == _inode(self.descriptor)
+        return "--netns", self.label if named else str(self.path)
+
     def still_there(self) -> bool:
         """Whether its path still leads to it."""
         return _path_inode(self.path) == _inode(self.descriptor)

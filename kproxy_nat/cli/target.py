@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +41,12 @@ class Target:
     state_dir: Path
     wait: int
     in_process: bool = False
+
+    @property
+    def options(self) -> str:
+        """What another command needs to work on the same namespace and records, quoted for a shell."""
+        elsewhere = () if self.state_dir == Path(STATE_DIR) else ("--state-dir", str(self.state_dir))
+        return shlex.join((*self.namespace.option, *elsewhere))
 
     def site(self, *inherited: int) -> Site:
         """Return the place to read, or with locks in ``inherited``, to change.
