@@ -25,6 +25,10 @@ _ABSENT = "No such file or directory"
 _DENIED = "Operation not permitted"
 _BUSY = "Device or resource busy"
 _FAILED_LINE = re.compile(r"^/dev/stdin:(\d+):", re.MULTILINE)
+_FLAGS = re.compile(r'"table": \{[^{}]*"flags": ')
+"""A table with flags, in JSON; nft 1.0.6 prints whatever is in memory for their names, or stops there."""
+_HEAD = 1000
+"""Characters within which a listing names its table."""
 _HEADER = re.compile(r"type \w+ hook |comment \"")
 _BUSY_WAIT = 3.0
 """Seconds to wait for chains to be released; see :func:`nft_removal`."""
@@ -78,6 +82,8 @@ class NftEngine:
             return []
         if done.returncode:
             raise self._refusal(done, "")
+        if _FLAGS.search(done.stdout, 0, _HEAD):
+            raise _has_flags(f"{NFT_FAMILIES[family]} {name}")
         return parse_nft_json(done.stdout)
 
     def _block(self, chain: Chain, table: Table) -> str:
@@ -125,3 +131,9 @@ class NftEngine:
         rule = refused_line(_FAILED_LINE, done.stderr, script)
         hint = f"the line is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject="nft", hint=hint), rule)
+
+
+def _has_flags(table: str) -> ApplyError:
+    message = f"table {table} has flags; while it is dormant, none of its rules is in force"
+    hint = f"wake it with: nft add table {table}"
+    return ApplyError(Problem(Code.RULES_REFUSED, message, subject="nft", hint=hint))
