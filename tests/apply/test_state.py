@@ -149,6 +149,17 @@ class TestAccountingObjects:
         assert bench.nfacct() == set()
         assert bench.dump() == expected(first, NOTHING, "--no-nfacct")
 
+    def test_only_those_that_rules_count_into(self, bench: Bench, first: Path, third: Path) -> None:
+        """Without node ports nobody counts those on localhost."""
+        bench.done("apply", third)
+        assert bench.nfacct() == {"ct_state_invalid_dropped_pkts"}
+        bench.done("apply", first)
+        assert bench.nfacct() == OBJECTS
+        bench.done("rollback")
+        assert bench.nfacct() == {"ct_state_invalid_dropped_pkts"}
+        bench.done("delete")
+        assert bench.nfacct() == set()
+
     def test_those_that_were_there_stay(self, bench: Bench, first: Path) -> None:
         for name in OBJECTS:
             bench.inside("nfacct", "add", name)
