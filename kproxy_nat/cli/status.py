@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from kproxy_nat.apply.backends import Backend
-from kproxy_nat.apply.changes import Lines
+from kproxy_nat.apply.changes import ChainChange, Lines
 from kproxy_nat.apply.generations import Generation, InputDigest
 from kproxy_nat.apply.planners import plan_change
 from kproxy_nat.apply.planning import LiveRules
@@ -31,12 +32,28 @@ FORMAT = "kproxy-nat/status"
 VERSION = 1
 
 
+class Drift(enum.StrEnum):
+    """What became of a chain since it was applied."""
+
+    GONE = "gone"
+    NEW = "new"
+    CHANGED = "changed"
+
+
+_WORDS = {Drift.GONE: ": it is gone", Drift.NEW: ": it was not applied", Drift.CHANGED: ""}
+_MOVED = ": its rules are in another order"
+
+
 class Difference(msgspec.Struct, frozen=True):
-    """A chain that is not as it was applied: rules that are missing, and rules that were not applied."""
+    """A chain that is not as it was applied: rules that are missing, and rules that were not applied.
+
+    One that has ``changed`` with neither has its rules in another order.
+    """
 
     backend: Backend
     table: str
     chain: str
+    change: Drift
     missing: list[str]
     unexpected: list[str]
 
@@ -133,10 +150,13 @@ def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -
 def _drift(latest: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
     for table in plan_change(backend, live, latest.after(backend)).tables:
         for chain in table.chains:
-            held, applied = chain.before or (), chain.after or ()
-            yield Difference(
-                backend, table.table, chain.name, _without(applied, held), _without(held, applied)
-            )
+            yield _difference(backend, table.table, chain)
+
+
+def _difference(backend: Backend, table: str, chain: ChainChange) -> Difference:
+    held, applied = chain.before or (), chain.after or ()
+    change = Drift.GONE if chain.before is None else Drift.NEW if chain.after is None else Drift.CHANGED
+    return Difference(backend, table, chain.name, change, _without(applied, held), _without(held, applied))
 
 
 def _without(lines: Lines, others: Lines) -> list[str]:
@@ -152,11 +172,11 @@ def _lines(status: Status) -> Iterator[str]:
         yield f"{name}: another command is under way, or was cut off"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"
     for difference in status.drift:
-        yield f"  {difference.backend} {difference.table} {difference.chain}"
+        place = f"{difference.backend} {difference.table} {difference.chain}"
+        moved = difference.change is Drift.CHANGED and not (difference.missing or difference.unexpected)
+        yield f"  {place}{_WORDS[difference.change]}{_MOVED if moved else ''}"
         yield from (f"    - {line}" for line in difference.missing)
         yield from (f"    + {line}" for line in difference.unexpected)
-        if not (difference.missing or difference.unexpected):
-            yield "    the chain is not there, or its rules are in another order"
     for setting in status.settings:
         yield f"  {setting.name} is {setting.live}, not {setting.applied}"
     for service in status.services:
