@@ -151,6 +151,9 @@ def open_host() -> Namespace:
 
 
 def _path(name: str) -> Path:
+    if not name.isprintable():
+        message = f"{name!r} cannot name a namespace: it has characters that cannot be printed"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "ip netns lists names")
     if name.startswith(PID_PREFIX):
         pid = name.removeprefix(PID_PREFIX)
         if not (pid.isascii() and pid.isdigit()):
@@ -167,6 +170,9 @@ def _create(name: str, path: Path) -> None:
     if path.parent != NAMED:
         message = f"cannot create {name}: only a namespace with a name can be created"
         raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "give a plain name, as to ip netns add")
+    if not name.isascii():  # pyroute2 makes no others.
+        message = f"cannot create namespace {name}: its name is not ASCII"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, f"make it with: ip netns add {name}")
     from pyroute2 import netns  # noqa: PLC0415 # a tenth of a second
 
     try:

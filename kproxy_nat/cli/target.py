@@ -14,7 +14,7 @@ import click
 from kproxy_nat.apply.engines import Tools, engines_for, find_tools
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
-from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace, remove_namespace
+from kproxy_nat.apply.namespaces import HOST, Namespace, open_host, open_namespace, remove_namespace
 from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.site import Site
@@ -26,6 +26,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 RESTORE = "restore"
 STATE_DIR = "/var/lib/kproxy-nat"
+
+NAMESPACE_PREFIX = "netns:"
+HOST_SOURCE = "host:"
+"""How a namespace is named where it is a source of rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
         click.UsageError: they name none, or two, or exclude each other.
         ApplyError: it cannot be opened, or the tools are not there.
     """
-    hint = "--create makes it" if "create" in params else ""
+    hint = _not_there_hint(params["netns"] or "", can_create="create" in params)
     with _open(params["netns"], hint, host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
         variant = _variant(params, in_process=in_process) or recorded_variant(namespace, params["state_dir"])
@@ -130,6 +134,15 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
         problem = namespace.run(other_variant_problem, tools.variant) if tools.variant else None
         reporter.report([problem] if problem else [])
         yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
+
+
+def _not_there_hint(name: str, *, can_create: bool) -> str:
+    """Return what to say if there is no such namespace: it may be written as in a source."""
+    if name in (HOST, HOST_SOURCE):
+        return "the host's own is named with --host"
+    if name.startswith(NAMESPACE_PREFIX):
+        return f"did you mean --netns {name.removeprefix(NAMESPACE_PREFIX)}?"
+    return "--create makes it" if can_create else ""
 
 
 @contextmanager

@@ -362,6 +362,10 @@ NO_NAMESPACES = [
     "/proc/self/ns/mnt",
     "/etc/hostname",
     "/etc",
+    "two\nlines",
+    "\x1b[31mred",
+    "not UTF-8: \udcff",
+    "/run/netns/\udcff",
 ]
 LONG = "a" * 300
 
@@ -397,6 +401,37 @@ def test_what_is_no_namespace(kproxy_nat: Main, first: Path, tmp_path: Path, nam
     assert result.status == 5
     assert "error[KPN501]" in result.err
     assert host_dump() == before
+
+
+def test_a_name_that_is_not_ascii(kproxy_nat: Main, third: Path, tmp_path: Path) -> None:
+    name = f"kpn-{os.getpid()}-ü"
+    given = [str(third), "--netns", name, "--state-dir", str(tmp_path / "state"), "--create"]
+    result = kproxy_nat("apply", *given)
+    assert (result.status, "its name is not ASCII" in result.err) == (5, True)
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        assert kproxy_nat("apply", *given).out.startswith(f"{name}: iptables: ")
+        assert kproxy_nat("delete", *given[1:-1]).status == 0
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "help_text"),
+    [
+        ("host", "the host's own is named with --host"),
+        ("host:", "the host's own is named with --host"),
+        ("netns:demo", "did you mean --netns demo?"),
+        ("netns:pid:7", "did you mean --netns pid:7?"),
+        ("kpn-demo", "--create makes it"),
+    ],
+)
+def test_a_name_as_in_a_source(
+    kproxy_nat: Main, first: Path, tmp_path: Path, name: str, help_text: str
+) -> None:
+    result = kproxy_nat("apply", str(first), "--netns", name, "--state-dir", str(tmp_path / "state"))
+    assert result.status == 5
+    assert help_text in result.err
 
 
 @pytest.mark.parametrize("options", [[], ["--netns", "kpn-x", "--host"]])
