@@ -22,7 +22,7 @@ from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import json_text, write_stdout
 from kproxy_nat.cli.planning import warn_of_kube_proxy
-from kproxy_nat.cli.target import opened_target, target_options
+from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 
 DRIFT = 1
@@ -169,7 +169,7 @@ def _lines(status: Status) -> Iterator[str]:
     origin = f", from {inputs}" if inputs else ""
     yield f"{name}: {status.action} of {status.time} with {status.engine}{origin}"
     if status.unfinished:
-        yield f"{name}: another command is under way, or was cut off"
+        yield f"{name}: {UNFINISHED}"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"
     for difference in status.drift:
         place = f"{difference.backend} {difference.table} {difference.chain}"

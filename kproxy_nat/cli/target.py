@@ -27,6 +27,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 RESTORE = "restore"
 STATE_DIR = "/var/lib/kproxy-nat"
 
+UNFINISHED = "another command is under way, or was cut off"
+"""What those say that only read; those that write bring it to an end."""
+
 NAMESPACE_PREFIX = "netns:"
 HOST_SOURCE = "host:"
 """How a namespace is named where it is a source of rules."""

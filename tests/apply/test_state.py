@@ -195,10 +195,13 @@ class TestPlans:
         assert (result.status, result.out) == (0, f"{bench.name}: nothing to change\n")
 
     def test_text(self, bench: Bench, first: Path, second: Path) -> None:
-        """Each line of a chain that comes or goes is there."""
+        """First the summary; then each line of a chain that comes or goes."""
         bench.done("apply", first)
         before, after = expected(first), expected(second)
         lines = bench.done("plan", second).out.splitlines()
+        families = [line.split(": ")[:3] for line in lines[:2]]
+        assert families == [[bench.name, TOOLS[family], "chains"] for family in IpFamily]
+        assert lines[2] == f"{TOOLS[IpFamily.IPV4]} nat"
         told = {sign: sorted(_told(lines, sign)) for sign in "+-"}
         come, gone = [], []
         for family in IpFamily:
