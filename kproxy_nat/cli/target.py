@@ -19,7 +19,7 @@ from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant, other_variant_problem
-from kproxy_nat.cli.completion import complete_namespace
+from kproxy_nat.cli.completion import complete_namespace, complete_path
 from kproxy_nat.cli.report import Reporter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +72,12 @@ def target_options(command: F) -> F:
     return command
 
 
+def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    if not value:
+        raise click.BadParameter("it is empty; the working directory is '.'")
+    return Path(value)
+
+
 _VARIANT = click.option(
     "--iptables",
     "variant",
@@ -80,7 +86,9 @@ _VARIANT = click.option(
 )
 _STATE_DIR = click.option(
     "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    callback=_directory,
+    shell_complete=complete_path,
     default=STATE_DIR,
     show_default=True,
     envvar="KPROXY_NAT_STATE_DIR",

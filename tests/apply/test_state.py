@@ -437,6 +437,15 @@ def test_a_name_as_in_a_source(
     assert help_text in result.err
 
 
+@pytest.mark.parametrize("command", ["apply", "status", "delete"])
+def test_no_state_directory(bench: Bench, first: Path, command: str) -> None:
+    """As a script names it whose variable is not set."""
+    sources = [str(first)] if command == "apply" else []
+    result = bench.main(command, *sources, "--netns", bench.name, "--state-dir", "")
+    assert (result.status, "'--state-dir': it is empty" in result.err) == (2, True)
+    assert bench.dump() == NOTHING
+
+
 @pytest.mark.parametrize("options", [[], ["--netns", "kpn-x", "--host"]])
 def test_a_namespace_has_to_be_named(kproxy_nat: Main, first: Path, options: list[str]) -> None:
     result = kproxy_nat("apply", str(first), *options)
