@@ -177,8 +177,14 @@ class Generations:
 
     def latest(self) -> Generation | None:
         """Return the last finished generation, if it is of this very namespace."""
-        current = [generation for generation in self._current() if self._is_ours(generation)]
-        return current[-1] if current else None
+        return next(self._newest_first(), None)
+
+    def by_backend(self) -> dict[Backend, Generation]:
+        """Return the last generation of each backend; the very last may be about one family only."""
+        found: dict[Backend, Generation] = {}
+        for generation in self._newest_first():
+            found |= {b: generation for b in generation.backends() if b not in found}
+        return found
 
     def unfinished(self) -> Generation | None:
         """Return the generation of a command that is under way or was cut off."""
@@ -251,6 +257,9 @@ class Generations:
         finished = self._finished()
         undone = {number for g in finished if g.record.undoes for number in (g.number, g.record.undoes)}
         return [generation for generation in finished if generation.number not in undone]
+
+    def _newest_first(self) -> Iterator[Generation]:
+        return (generation for generation in reversed(self._current()) if self._is_ours(generation))
 
     def _finished(self) -> list[Generation]:
         paths = (path for path in self._folder.glob("*") if path.name.isdecimal())

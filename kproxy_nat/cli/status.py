@@ -67,7 +67,12 @@ class SettingDifference(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole. ``unfinished`` tells of a command that is under way, or was cut off."""
+    """The whole; action, engine and inputs are those of the last command.
+
+    Attributes:
+        since: when each backend was looked after last; a command may be about one family only.
+        unfinished: whether a command is under way, or was cut off.
+    """
 
     format: str
     version: int
@@ -76,6 +81,7 @@ class Status(msgspec.Struct, frozen=True):
     time: str
     engine: str
     inputs: list[InputDigest]
+    since: dict[Backend, str]
     in_step: bool
     drift: list[Difference]
     settings: list[SettingDifference]
@@ -113,9 +119,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             message = f"nothing was applied to {target.namespace.label}"
             hint = "records are of one namespace from its creation to its end, in --state-dir"
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
-        live = site.read_all(latest.backends())
+        applied = site.generations.by_backend()
+        live = site.read_all(applied)
         warn_of_kube_proxy(live, reporter)
-        status = _status(site, latest, live)
+        status = _status(site, latest, applied, live)
     as_json = params["status_format"] == "json"
     text = json_text(status) if as_json else ""
     write_stdout(text or "".join(f"{line}\n" for line in _lines(status)))
@@ -123,9 +130,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         ctx.exit(DRIFT)
 
 
-def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -> Status:
+def _status(
+    site: Site,
+    latest: Generation,
+    applied: Mapping[Backend, Generation],
+    live: Mapping[Backend, LiveRules],
+) -> Status:
     record = latest.record
-    drift = [d for backend, rules in live.items() for d in _drift(latest, backend, rules)]
+    drift = [d for backend, rules in live.items() for d in _drift(applied[backend], backend, rules)]
     settings = [
         SettingDifference(change.name, change.after, value)
         for change in record.original_sysctls
@@ -139,6 +151,7 @@ def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -
         record.time,
         record.engine,
         record.inputs,
+        {backend: generation.record.time for backend, generation in applied.items()},
         not drift and not settings,
         drift,
         settings,
@@ -147,8 +160,8 @@ def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -
     )
 
 
-def _drift(latest: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
-    for table in plan_change(backend, live, latest.after(backend)).tables:
+def _drift(applied: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
+    for table in plan_change(backend, live, applied.after(backend)).tables:
         for chain in table.chains:
             yield _difference(backend, table.table, chain)
 
@@ -168,6 +181,8 @@ def _lines(status: Status) -> Iterator[str]:
     inputs = ", ".join(source.source for source in status.inputs)
     origin = f", from {inputs}" if inputs else ""
     yield f"{name}: {status.action} of {status.time} with {status.engine}{origin}"
+    others = {backend: time for backend, time in status.since.items() if time != status.time}
+    yield from (f"{name}: {backend} as of {time}" for backend, time in others.items())
     if status.unfinished:
         yield f"{name}: {UNFINISHED}"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"

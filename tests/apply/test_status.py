@@ -96,6 +96,23 @@ def test_drift(bench: Bench, first: Path) -> None:
     assert document(bench)["in_step"]
 
 
+def test_families_that_were_applied_one_after_the_other(bench: Bench, first: Path, third: Path) -> None:
+    """Each is compared with what was applied to it."""
+    four, six = IpFamily
+    bench.done("apply", first, "--family", "ipv4")
+    bench.done("apply", third, "--family", "ipv6")
+    found = document(bench)
+    assert found["in_step"]
+    assert found["since"][TOOLS[six]] == found["time"]
+    assert {"iptables", "ip6tables", "nft ip", "nft ip6"} == found["since"].keys()
+    bench.iptables("-D INPUT 1", four)
+    drift = difference("changed", four, "filter INPUT", rules(first, four, "INPUT")[:1])
+    assert document(bench)["drift"] == [drift]
+    assert [one["family"] for one in document(bench)["services"]][:1] == [four]
+    bench.done("rollback")
+    assert document(bench)["drift"] == [drift]
+
+
 def test_a_setting(bench: Bench, first: Path) -> None:
     bench.done("apply", first)
     bench.set_sysctl("net.ipv4.conf.all.route_localnet", "0")
