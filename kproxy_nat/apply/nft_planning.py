@@ -64,16 +64,6 @@ def owned_rules(dump: Dump) -> list[str]:
     return [f"table {name}" for name in owned_part(dump).tables]
 
 
-def foreign_part(_dump: Dump) -> str:
-    """Return nothing: other tables are not read, since no transaction of ours reaches them."""
-    return ""
-
-
-def managed_by_kube_proxy(_dump: Dump) -> bool:
-    """Return false: kube-proxy leaves no mark of its own in nftables."""
-    return False
-
-
 def _table_change(live: Dump, wanted: Dump, name: str) -> TableChange | None:
     old, new = live.table(name), wanted.table(name)
     blocks = tuple(_block_changes(old, new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from kproxy_nat.apply.generations import Record
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.apply.planners import planner_of
+from kproxy_nat.apply.planning import LiveRules, foreign_part
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Holding, Variant, other_holding
 from kproxy_nat.cli.carrying_out import Way, carry_out
@@ -25,6 +27,7 @@ from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target, locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.proxy.options import ProxyMode
 
 
 @click.command("delete", short_help="Remove what is ours from a namespace, nothing else.")
@@ -68,8 +71,8 @@ def _delete(target: Target, reporter: Reporter) -> None:
         wanted = Wanted({backend: Dump(backend.family) for backend in live}, _given_back(site, record))
         plan = plan_for("delete", site, target.tools.variant, live, wanted)
         carry_out(plan, live, Way(target, site, lock, reporter))
-        before = {b: planner_of(b).foreign_part(rules.dump) for b, rules in live.items()}
-        _prove(site, before)
+        before = _foreign_parts(live)
+        _prove(site, live, before)
         _delete_nfacct(site, record, reporter)
         foreign = sum(text.count("\n-A ") for text in before.values())
         write_stdout(
@@ -100,19 +103,26 @@ def _delete_nfacct(site: Site, record: Record | None, reporter: Reporter) -> Non
         reporter.note(f"the accounting object {name} stays: something else uses it")
 
 
-def _prove(site: Site, before: dict[Backend, str]) -> None:
+def _foreign_parts(live: Mapping[Backend, LiveRules]) -> dict[Backend, str]:
+    """Return what is not ours in iptables; no transaction of ours reaches other tables of nftables."""
+    return {b: foreign_part(rules.dump) for b, rules in live.items() if b.mode is ProxyMode.IPTABLES}
+
+
+def _prove(site: Site, backends: Iterable[Backend], before: Mapping[Backend, str]) -> None:
     """Look whether all of ours is gone and all else is there.
 
     Raises:
         KproxyNatError: it is not.
     """
-    for backend, rules in site.read_all(before).items():
+    live = site.read_all(backends)
+    for backend, rules in live.items():
         left = planner_of(backend).owned_rules(rules.dump)
         if left:
             message = f"{backend}: {len(left)} rules or chains are there again, such as {left[0]}"
             raise KproxyNatError(
                 Problem(Code.NOT_AS_APPLIED, message, hint="something else may be writing rules")
             )
-        if planner_of(backend).foreign_part(rules.dump) != before[backend]:
+    for backend, foreign in _foreign_parts(live).items():
+        if foreign != before[backend]:
             message = f"{backend}: foreign rules have changed meanwhile"
             raise KproxyNatError(Problem(Code.NOT_AS_APPLIED, message, hint="something else wrote rules"))
