@@ -90,6 +90,14 @@ class Namespace:
         """The name of its folder in the state directory, which no other namespace has at the same time."""
         return self.label if self.is_host else f"netns-{self.label}"
 
+    @property
+    def option(self) -> tuple[str, ...]:
+        """The words that name it on a command line, of this machine or of another terminal."""
+        if self.is_host:
+            return ("--host",)
+        named = _path_inode(NAMED / self.label) == _inode(self.descriptor)
+        return "--netns", self.label if named else str(self.path)
+
     def still_there(self) -> bool:
         """Whether its path still leads to it."""
         return _path_inode(self.path) == _inode(self.descriptor)
@@ -129,12 +137,23 @@ def open_namespace(name: str, *, create: bool = False, hint: str = "") -> Namesp
     return _open(name, path, hint, created=created)
 
 
+def named_namespaces() -> list[str]:
+    """Return the names of ``ip netns``, sorted."""
+    try:
+        return sorted(entry.name for entry in NAMED.iterdir())
+    except OSError:
+        return []
+
+
 def open_host() -> Namespace:
     """Open the caller's own namespace."""
     return Namespace(HOST, _OWN, os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC), is_host=True)
 
 
 def _path(name: str) -> Path:
+    if not name.isprintable():
+        message = f"{name!r} cannot name a namespace: it has characters that cannot be printed"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "ip netns lists names")
     if name.startswith(PID_PREFIX):
         pid = name.removeprefix(PID_PREFIX)
         if not (pid.isascii() and pid.isdigit()):
@@ -151,6 +170,9 @@ def _create(name: str, path: Path) -> None:
     if path.parent != NAMED:
         message = f"cannot create {name}: only a namespace with a name can be created"
         raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "give a plain name, as to ip netns add")
+    if not name.isascii():  # pyroute2 makes no others.
+        message = f"cannot create namespace {name}: its name is not ASCII"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, f"make it with: ip netns add {name}")
     from pyroute2 import netns  # noqa: PLC0415 # a tenth of a second
 
     try:
@@ -179,7 +201,7 @@ def _open(name: str, path: Path, remedy: str, *, created: bool) -> Namespace:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        known = ", ".join(sorted(entry.name for entry in NAMED.iterdir())) if NAMED.is_dir() else ""
+        known = ", ".join(named_namespaces())
         hint = f"there are: {known}" if known else "ip netns lists those that have names"
         hint += f"; {remedy}" if remedy and path.parent == NAMED else ""
         raise _refusal(Code.NAMESPACE_NOT_FOUND, f"there is no namespace {name}", hint) from None
@@ -217,9 +239,9 @@ def _label(path: Path, descriptor: int) -> str:
     """Return the name under which iproute2 knows the namespace, or one made of its number."""
     if path.parent == NAMED:
         return path.name
-    for entry in sorted(NAMED.iterdir()) if NAMED.is_dir() else ():
-        if _path_inode(entry) == _inode(descriptor):
-            return entry.name
+    for name in named_namespaces():
+        if _path_inode(NAMED / name) == _inode(descriptor):
+            return name
     return f"net-{_inode(descriptor)[1]}"
 
 

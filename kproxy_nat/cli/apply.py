@@ -10,6 +10,7 @@ from kproxy_nat.apply.blame import blame
 from kproxy_nat.apply.plan import Plan, check_current
 from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
@@ -28,7 +29,7 @@ from kproxy_nat.cli.target import Target, locked_site, opened_target, target_opt
 
 
 @click.command("apply", short_help="Make the rules of a namespace what the manifests say.")
-@click.argument("sources", metavar="SOURCE...|PLAN", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...|PLAN", nargs=-1, required=True, shell_complete=complete_path)
 @click.option("--create", is_flag=True, help="Create the namespace if it is not there.")
 @click.option(
     "--confirm",

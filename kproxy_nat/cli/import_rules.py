@@ -9,6 +9,7 @@ from typing import Any
 import click
 import yaml
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.diff_sides import Side, load_side
 from kproxy_nat.cli.main import reporter_of
@@ -34,7 +35,7 @@ _NFACCT = "--nfacct-name"
 
 
 @click.command("import", short_help="Read Services and endpoints back out of rules.")
-@click.argument("sources", metavar="RULES...", nargs=-1, required=True)
+@click.argument("sources", metavar="RULES...", nargs=-1, required=True, shell_complete=complete_path)
 @click.option(
     "-o",
     "--output",

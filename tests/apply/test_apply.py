@@ -309,6 +309,25 @@ class TestOverForeignRules:
         assert bench.dump() == NOTHING
         assert other.dump() == before
 
+    def test_rules_of_ours_in_both_variants(self, bench: Bench, first: Path, second: Path) -> None:
+        """Delete is done when neither holds any; the variant that was chosen stays the one that is used."""
+        other = Bench(bench.name, "legacy" if bench.variant == "nft" else "nft", bench.state_dir, bench.main)
+        load_foreign(other)
+        before = other.dump()
+        other.done("apply", second)
+        both = other.dump()
+        bench.done("apply", first)
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        result = bench.main("delete", *options)
+        assert result.status == 0, result
+        for variant in ("nft", "legacy"):
+            assert f"nothing of ours is left in iptables-{variant} and nftables" in result.out
+        assert (bench.dump(), other.dump()) == (NOTHING, before)
+        bench.main("rollback", *options)
+        assert (bench.dump(), other.dump()) == (expected(first), before)
+        bench.main("rollback", *options)
+        assert other.dump() == both
+
 
 def gone_chain(old: str, new: str) -> str:
     """Return a chain that is only in the first."""

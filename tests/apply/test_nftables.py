@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -146,6 +147,28 @@ class TestApply:
         bench.done("apply", first, *MODE)
         assert listing(bench) == golden(first)
         assert bench.run("status").status == 0
+
+    @ONE_VARIANT
+    @pytest.mark.parametrize("command", ["apply", "plan", "status", "delete"])
+    @pytest.mark.parametrize("filled", [True, False])
+    def test_a_dormant_table(self, bench: Bench, first: Path, command: str, filled: bool) -> None:
+        """None of its rules is in force, whatever they are: nobody is told that they are."""
+        bench.done("apply", first, *MODE)
+        if not filled:
+            bench.inside("nft", "delete", "table", "ip6", "kube-proxy")
+        bench.inside("nft", "add", "table", "ip6", "kube-proxy", "{ flags dormant; }")
+        before = listing(bench)
+        sources = (first, *MODE) if command in ("apply", "plan") else ()
+        result = bench.run(command, *sources)
+        assert result.status == 5
+        assert "error[KPN505]: nft: table ip6 kube-proxy has flags; while it is dormant" in result.err
+        told = re.search(r"wake it with: nft (.*)", result.err)
+        assert told
+        assert listing(bench) == before
+        bench.inside("nft", *told[1].split())
+        bench.done("apply", first, *MODE)
+        comment = '\tcomment "rules for kube-proxy"\n'  # Only a table that is made gets one.
+        assert listing(bench).replace(comment, "") == golden(first).replace(comment, "")
 
     @ONE_VARIANT
     def test_other_timeout_of_affinity(self, bench: Bench, first: Path, tmp_path: Path) -> None:

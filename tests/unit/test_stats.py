@@ -115,7 +115,7 @@ def test_the_table_has_a_column_for_each_layout_and_a_row_for_each_kind_there_is
     ]
     document = measure_views([view_of(objects)], "node1", Hairpin.BPF)
     lines = stats_text(document).splitlines()
-    assert lines[0] == "IPv4: 1 service ports, 2 endpoints"
+    assert lines[0] == "IPv4: 1 service port, 2 endpoints"
     assert lines[1].split() == ["iptables", "kube-proxy", "iptables", "compact"]
     titles = [line.split("  ")[1] for line in lines[2:] if line.startswith("  ")]
     kinds = ["ClusterIP (1)", "NodePort (1)", "LoadBalancer (1)", "not a Service (1)"]
