@@ -32,6 +32,7 @@ from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.json_text import json_text, parse_json_text
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = "kproxy-nat/record"
@@ -113,7 +114,7 @@ class Generation:
         """
         path = self.path / _RECORD
         try:
-            record = msgspec.json.decode(path.read_bytes(), type=Record)
+            record = parse_json_text(path.read_bytes(), Record)
         except OSError as error:
             raise self._damaged(f"cannot read {path}: {error.strerror}") from None
         except msgspec.DecodeError as error:
@@ -342,9 +343,8 @@ def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: 
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = folder / f"{_RECORD}.new"
-    _write(temporary, text)
+    _write(temporary, json_text(record, indent=2).encode())
     temporary.replace(folder / _RECORD)
     _flush(folder)
 

@@ -28,6 +28,7 @@ from kproxy_nat.apply.recovery import recover
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, KproxyNatError, Problem
+from kproxy_nat.json_text import json_line, parse_json_text
 
 _IMPORT_PATH = str(Path(kproxy_nat.__file__).parents[1])
 """Where this package is; the working directory, which anybody may own, is no place to import from."""
@@ -99,7 +100,7 @@ def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iter
         wait,
     )
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "kproxy_nat.apply.watchdog", msgspec.json.encode(orders).decode()],
+        [sys.executable, "-P", "-m", "kproxy_nat.apply.watchdog", json_line(orders)],
         env={**os.environ, "PYTHONPATH": _IMPORT_PATH},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str]) -> None:
     """Watch until dismissed, or until the other process is gone."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    orders = msgspec.json.decode(arguments[0], type=Orders)
+    orders = parse_json_text(arguments[0], Orders)
     watched = os.getppid()
     os.write(1, _READY)
     generation: Generation | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -111,6 +112,8 @@ def _use_color(choice: str) -> bool:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     reporter = Reporter()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # Bytes of others are printed as they are.
     try:
         if COMPLETION in os.environ:
             _answer_shell(reporter)

@@ -7,9 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from kproxy_nat.errors import KproxyNatError, LazyLocation, Location, Problem, Severity
+from kproxy_nat.json_text import json_line
 
 _RED, _YELLOW, _CYAN, _BOLD, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[1m", "\x1b[0m"
 _SHOWN_WIDTH = 110
@@ -109,11 +108,11 @@ class Reporter:
             "column": location.column if location else 0,
             "help": problem.hint,
         }
-        return msgspec.json.encode(record).decode()
+        return json_line(record)
 
 
 def _json_line(severity: str, message: str) -> str:
-    return msgspec.json.encode({"severity": severity, "message": message}).decode()
+    return json_line({"severity": severity, "message": message})
 
 
 def _width(text: str) -> int:

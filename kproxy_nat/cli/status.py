@@ -20,10 +20,11 @@ from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
+from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.planning import warn_of_kube_proxy
 from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.json_text import json_text
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
