@@ -2,7 +2,8 @@
 
 It is told by lines on its standard input what to watch over; the end of that input without ``done`` means
 that the other process is gone. It runs in a session of its own, and ignores the signals of a terminal that
-goes away.
+goes away. Deadlines are in seconds of the monotonic clock, which on Linux is one for all processes, and which
+nobody sets (clock_gettime(2)).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Watchdog:
 
     def until_confirmed(self, seconds: float) -> None:
         """See :class:`Watch`."""
-        self._tell(f"confirm {time.time() + seconds}")
+        self._tell(f"confirm {time.monotonic() + seconds}")
 
     def decided(self) -> None:
         """See :class:`Watch`."""
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str]) -> None:
     deadline: float | None = None
     for line in _lines(0):
         if line is None:
-            if deadline is not None and time.time() > deadline + _GRACE:
+            if deadline is not None and time.monotonic() > deadline + _GRACE:
                 os.kill(watched, signal.SIGKILL)
                 break
             continue
@@ -173,7 +174,7 @@ def _lines(descriptor: int) -> Iterator[str | None]:
 
 
 def _wait_for_confirmation(generation: Generation, deadline: float | None) -> None:
-    while deadline is not None and time.time() < deadline and not generation.is_confirmed:
+    while deadline is not None and time.monotonic() < deadline and not generation.is_confirmed:
         time.sleep(_PAUSE)
 
 
