@@ -123,7 +123,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error, reporter)
         status = error.exit_code
     except KproxyNatError as error:
         reporter.report_error(error)
@@ -135,6 +135,15 @@ def main(args: list[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last resort: a bug must not end in a bare traceback
         status = reporter.report_bug(error)
     sys.exit(status)
+
+
+def _show(error: click.ClickException, reporter: Reporter) -> None:
+    """Print what is wrong with the command line; where the command is unknown, no option was applied."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and context.find_root().params.get("log_format") == "json":
+        reporter.report_usage(error.format_message())
+    else:
+        error.show()
 
 
 def _answer_shell(reporter: Reporter) -> NoReturn:

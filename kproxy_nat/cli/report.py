@@ -51,6 +51,10 @@ class Reporter:
         if self.verbose:
             self.note(message)
 
+    def report_usage(self, message: str) -> None:
+        """Print what is wrong with the command line, as JSON; click has its own words for people."""
+        self._emit(_json_line("error", message))
+
     def report_bug(self, error: Exception) -> int:
         """Print an internal error, and return the exit status for it."""
         if self.debug:
