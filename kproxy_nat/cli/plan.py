@@ -21,6 +21,8 @@ from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
 CHANGES = 2
 """The exit status for a plan that is not empty, where it is asked for."""
 
+STDOUT = "-"
+
 
 @click.command("plan", short_help="Show what apply would change in a namespace.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path)
@@ -64,9 +66,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         if site.generations.unfinished() is not None:
             reporter.note(f"{target.namespace.label}: {UNFINISHED}; apply brings it to an end first")
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
-        as_json = params["plan_format"] == "json"
+        as_json = params["plan_format"] == "json" or params["out"] == STDOUT
         text = render_plan(bind(plan, live)) if as_json or params["out"] else ""
-    if params["out"]:
+    if params["out"] not in (None, "", STDOUT):
         write_files({Path(params["out"]): text})
     write_stdout(text if as_json else plan_text(plan, color=stdout_has_color(ctx)))
     if params["detailed_exitcode"] and not plan.is_empty:

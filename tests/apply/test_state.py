@@ -234,6 +234,8 @@ class TestPlans:
         path = tmp_path / "change.plan"
         shown = bench.done("plan", first, "--out", path).out
         assert shown == bench.done("plan", first).out
+        assert bench.done("plan", first, "--out", "-").out == path.read_text(encoding="utf-8")
+        assert not Path("-").exists()
         assert bench.dump() == NOTHING
         bench.done("apply", path)
         assert bench.dump() == expected(first)
