@@ -44,6 +44,13 @@ MARTIAN = (
     '--comment "block incoming localnet connections" '
     "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
 )
+UNREADABLE = """table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy accept;
+		ct state vmap { established : accept, new : continue }
+	}
+}
+"""
 KUBELET_FIREWALL = (
     "*filter\n:KUBE-FIREWALL - [0:0]\n-A INPUT -j KUBE-FIREWALL\n-A OUTPUT -j KUBE-FIREWALL\n"
     f"{MARTIAN}\nCOMMIT\n"
@@ -333,6 +340,23 @@ class TestOverForeignRules:
         bench.done("delete")
         assert bench.dump() == NOTHING
         assert other.dump() == before
+
+    @pytest.mark.parametrize("variant", ["nft"], indirect=True)
+    def test_a_table_that_iptables_cannot_read(self, bench: Bench, first: Path) -> None:
+        """Nothing of it is listed, so it is not written to; nftables mode does not need it."""
+        bench.inside("nft", "-f", "-", stdin=UNREADABLE)
+        before = bench.inside("nft", "list", "ruleset")
+        for command, *options in (("apply",), ("plan", "--layout", "compact")):
+            result = bench.run(command, first, *options)
+            assert (result.status, result.out) == (5, "")
+            assert "error[KPN505]: table ip filter holds rules that iptables cannot read" in result.err
+            assert bench.inside("nft", "list", "ruleset") == before
+        assert bench.nfacct() == set()
+        result = bench.done("apply", first, "--mode", "nftables")
+        assert "warning[KPN505]: table ip filter holds rules that iptables cannot read" in result.err
+        result = bench.done("delete")
+        assert "nothing of ours is left in iptables-nft and nftables, table ip filter not read;" in result.out
+        assert bench.inside("nft", "list", "table", "ip", "filter") == UNREADABLE
 
     def test_rules_of_ours_in_both_variants(self, bench: Bench, first: Path, second: Path) -> None:
         """Delete is done when neither holds any; the variant that was chosen stays the one that is used."""
