@@ -32,7 +32,9 @@ from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.json_text import json_text, parse_json_text
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.udp_flows import UdpServices
 
 FORMAT = "kproxy-nat/record"
 VERSION = 1
@@ -69,6 +71,7 @@ class Record(msgspec.Struct, omit_defaults=True):
         own_nfacct: all objects that were made since the first apply.
         undoes: the number of the generation that this took back; both count as none from then on.
         forwarding: settings of interfaces that were on before forwarding was switched on for all of them.
+        udp_services: where UDP traffic went from then on, for whoever goes back to it.
     """
 
     format: str
@@ -91,6 +94,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     forwarding: list[str] = []
     needs_confirmation: bool = False
     undoes: int = 0
+    udp_services: dict[IpFamily, UdpServices] = {}
 
 
 class Generation:
@@ -113,7 +117,7 @@ class Generation:
         """
         path = self.path / _RECORD
         try:
-            record = msgspec.json.decode(path.read_bytes(), type=Record)
+            record = parse_json_text(path.read_bytes(), Record)
         except OSError as error:
             raise self._damaged(f"cannot read {path}: {error.strerror}") from None
         except msgspec.DecodeError as error:
@@ -178,6 +182,16 @@ class Generations:
     def latest(self) -> Generation | None:
         """Return the last finished generation, if it is of this very namespace."""
         return next(self._newest_first(), None)
+
+    def udp_services_before(self, generation: Generation) -> dict[IpFamily, UdpServices]:
+        """Return where UDP traffic went before a generation, in the families that it looked after."""
+        families = {backend.family for backend in generation.backends()}
+        found: dict[IpFamily, UdpServices] = {}
+        for earlier in self._newest_first():
+            if earlier.number < generation.number:
+                services = earlier.record.udp_services
+                found |= {f: services[f] for f in services.keys() & families if f not in found}
+        return found
 
     def by_backend(self) -> dict[Backend, Generation]:
         """Return the last generation of each backend; the very last may be about one family only."""
@@ -342,9 +356,8 @@ def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: 
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = folder / f"{_RECORD}.new"
-    _write(temporary, text)
+    _write(temporary, json_text(record, indent=2).encode())
     temporary.replace(folder / _RECORD)
     _flush(folder)
 

@@ -6,10 +6,12 @@ that it starts and sockets that it opens are inside, and the caller's threads st
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ _CLONE_NEWNET = 0x40000000
 _SO_NETNS_COOKIE = 71
 """From asm-generic/socket.h."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_MAKING = 1.0
+"""Seconds within which a namespace that somebody makes is made."""
+_PAUSE = 0.02
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,9 +137,9 @@ def open_namespace(name: str, *, create: bool = False, hint: str = "") -> Namesp
             which must be asked for as such.
     """
     path = _path(name)
-    created = create and not _exists(path)
-    if created:
-        _create(name, path)
+    created = create and not _exists(path) and _create(name, path)
+    if create and not created:
+        _wait_until_made(path)
     return _open(name, path, hint, created=created)
 
 
@@ -166,7 +172,8 @@ def _path(name: str) -> Path:
     return NAMED / name
 
 
-def _create(name: str, path: Path) -> None:
+def _create(name: str, path: Path) -> bool:
+    """Make a namespace; return whether nobody else was quicker."""
     if path.parent != NAMED:
         message = f"cannot create {name}: only a namespace with a name can be created"
         raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "give a plain name, as to ip netns add")
@@ -178,9 +185,24 @@ def _create(name: str, path: Path) -> None:
     try:
         netns.create(path.name)
     except OSError as error:
+        if error.errno == errno.EEXIST:
+            return False
         raise _os_refusal(f"cannot create namespace {name}", error) from None
     if not path.exists():
         raise _refusal(Code.NOT_PERMITTED, f"cannot create namespace {name}", "run as root")
+    return True
+
+
+def _wait_until_made(path: Path) -> None:
+    """Wait for somebody who makes it right now: first there is a file, then a namespace is mounted on it."""
+    deadline = time.monotonic() + _MAKING
+    while path.parent == NAMED and _is_plain_file(path) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def _is_plain_file(path: Path) -> bool:
+    found, own = _path_inode(path), _path_inode(_OWN)
+    return found is not None and own is not None and found[0] != own[0]
 
 
 def remove_namespace(namespace: Namespace) -> None:

@@ -20,6 +20,7 @@ from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.ruleset_json import JsonAssumption
+from kproxy_nat.json_text import json_text, parse_json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.udp_flows import UdpServices
 
@@ -159,7 +160,7 @@ def check_current(plan: Plan, identity: Identity, live: Mapping[Backend, LiveRul
 
 def render_plan(plan: Plan) -> str:
     """Return the plan as JSON."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=1).decode() + "\n"
+    return json_text(plan)
 
 
 def is_plan(text: bytes) -> bool:
@@ -174,7 +175,7 @@ def parse_plan(text: bytes, source: str) -> Plan:
         InvalidInputError: it is none, or one of another version.
     """
     try:
-        plan = msgspec.json.decode(text, type=Plan)
+        plan = parse_json_text(text, Plan)
     except msgspec.DecodeError as error:
         raise _invalid(source, f"it is damaged: {error}") from None
     if (plan.format, plan.version) != (FORMAT, VERSION):

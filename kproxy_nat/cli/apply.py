@@ -22,7 +22,7 @@ from kproxy_nat.cli.planning import (
     plan_for,
     read_and_compile,
     saved_plan,
-    warn_of_kube_proxy,
+    warn_of_others,
 )
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target, locked_site, opened_target, target_options
@@ -90,6 +90,6 @@ def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float |
 def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
     with locked_site(target, reporter) as (site, lock):
         live, wanted = read_and_compile(loaded, site, params)
-        warn_of_kube_proxy(live, reporter)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
+        warn_of_others(live, reporter)
         carry_out(plan, live, Way(target, site, lock, reporter, params["confirm"]))

@@ -93,6 +93,7 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.options,
         plan.services,
         undoes=way.undoes,
+        udp_services=plan.udp_services,
     )
 
 

@@ -14,7 +14,7 @@ from kproxy_nat.apply.generations import Record
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
 from kproxy_nat.apply.planners import planner_of
-from kproxy_nat.apply.planning import LiveRules, foreign_part
+from kproxy_nat.apply.planning import LiveRules, foreign_part, unreadable_tables
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Holding, Variant, other_holding
 from kproxy_nat.cli.carrying_out import Way, carry_out
@@ -22,7 +22,7 @@ from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import write_stdout
-from kproxy_nat.cli.planning import given_back, is_still_ours, plan_for, warn_of_kube_proxy
+from kproxy_nat.cli.planning import given_back, is_still_ours, plan_for, warn_of_others
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target, locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
@@ -65,7 +65,7 @@ def _other_variant(target: Target) -> Variant | None:
 def _delete(target: Target, reporter: Reporter) -> None:
     with locked_site(target, reporter) as (site, lock):
         live = site.read_all(site.engines.backends())
-        warn_of_kube_proxy(live, reporter)
+        warn_of_others(live, reporter)
         latest = site.generations.latest()
         record = latest.record if latest else None
         wanted = Wanted({backend: Dump(backend.family) for backend in live}, _given_back(site, record))
@@ -76,18 +76,19 @@ def _delete(target: Target, reporter: Reporter) -> None:
         _delete_nfacct(site, record, reporter)
         foreign = sum(text.count("\n-A ") for text in before.values())
         write_stdout(
-            f"{plan.namespace}: nothing of ours is left in {_looked_at(target)}; "
+            f"{plan.namespace}: nothing of ours is left in {_looked_at(target, live)}; "
             f"foreign rules are as they were ({foreign})\n"
             if not reporter.quiet
             else ""
         )
 
 
-def _looked_at(target: Target) -> str:
+def _looked_at(target: Target, live: Mapping[Backend, LiveRules]) -> str:
     """Return what was read: a tool that is not there tells nothing of the rules that the kernel may hold."""
+    unread = [f"table {table}" for rules in live.values() for table in unreadable_tables(rules)]
     iptables = [f"iptables-{target.tools.variant}"] if target.tools.variant else []
     nftables = ["nftables"] if target.tools.nft else []
-    return " and ".join([*iptables, *nftables])
+    return " and ".join([*iptables, *nftables]) + (f", {', '.join(unread)} not read" if unread else "")
 
 
 def _given_back(site: Site, record: Record | None) -> dict[str, str]:

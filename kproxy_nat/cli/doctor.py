@@ -31,7 +31,8 @@ from kproxy_nat.apply.tools import (
 )
 from kproxy_nat.cli.completion import complete_namespace
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import json_text, stdout_has_color, write_stdout
+from kproxy_nat.cli.output import stdout_has_color, write_stdout
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = 1

@@ -15,13 +15,14 @@ from kproxy_nat.cli.diff_sides import Side, load_side
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
+from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import live_source_options
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.nft_blocks import canonical_listing
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover import model
 from kproxy_nat.recover.naming import given_names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -111,6 +112,8 @@ def _use_color(choice: str) -> bool:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     reporter = Reporter()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # Bytes of others are printed as they are.
     try:
         if COMPLETION in os.environ:
             _answer_shell(reporter)
@@ -120,7 +123,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error, reporter)
         status = error.exit_code
     except KproxyNatError as error:
         reporter.report_error(error)
@@ -132,6 +135,15 @@ def main(args: list[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last resort: a bug must not end in a bare traceback
         status = reporter.report_bug(error)
     sys.exit(status)
+
+
+def _show(error: click.ClickException, reporter: Reporter) -> None:
+    """Print what is wrong with the command line; where the command is unknown, no option was applied."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and context.find_root().params.get("log_format") == "json":
+        reporter.report_usage(error.format_message())
+    else:
+        error.show()
 
 
 def _answer_shell(reporter: Reporter) -> NoReturn:

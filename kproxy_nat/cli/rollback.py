@@ -65,4 +65,5 @@ def _before(site: Site, generation: Generation) -> Wanted:
     rules = in_loading_order({b: generation.before(b) for b in generation.backends()})
     record = generation.record
     unchanged = (change for change in record.sysctls if is_still_ours(site, change))
-    return Wanted(rules, given_back(unchanged, record.forwarding))
+    udp_services = site.generations.udp_services_before(generation)
+    return Wanted(rules, given_back(unchanged, record.forwarding), udp_services)

@@ -13,7 +13,8 @@ from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import LoadedNode, gc_paused, input_options, load_node
 from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.json_text import json_text
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode, resolve_options

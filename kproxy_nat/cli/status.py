@@ -20,10 +20,11 @@ from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
-from kproxy_nat.cli.planning import warn_of_kube_proxy
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.planning import warn_of_others
 from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.json_text import json_text
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
@@ -121,7 +122,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
         applied = site.generations.by_backend()
         live = site.read_all(applied)
-        warn_of_kube_proxy(live, reporter)
+        warn_of_others(live, reporter)
         status = _status(site, latest, applied, live)
     as_json = params["status_format"] == "json"
     text = json_text(status) if as_json else ""

@@ -15,12 +15,15 @@ from kproxy_nat.apply.engines import Tools, engines_for, find_tools
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
 from kproxy_nat.apply.namespaces import HOST, Namespace, open_host, open_namespace, remove_namespace
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant, other_variant_problem
 from kproxy_nat.cli.completion import complete_namespace, complete_path
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.errors import ApplyError
+from kproxy_nat.proxy.options import ProxyMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -140,8 +143,7 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
     hint = _not_there_hint(params["netns"] or "", can_create="create" in params)
     with _open(params["netns"], hint, host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
-        variant = _variant(params, in_process=in_process) or recorded_variant(namespace, params["state_dir"])
-        tools = find_tools(namespace, variant)
+        tools = _tools(namespace, _variant(params, in_process=in_process), params["state_dir"])
         problem = namespace.run(other_variant_problem, tools.variant) if tools.variant else None
         reporter.report([problem] if problem else [])
         yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
@@ -195,6 +197,25 @@ def _variant(params: dict[str, Any], *, in_process: bool) -> Variant | None:
     if params["variant"] == Variant.NFT:
         raise click.UsageError(f"--engine {PYTHON_IPTABLES} is for --iptables {Variant.LEGACY} only")
     return Variant.LEGACY
+
+
+def _tools(namespace: Namespace, chosen: Variant | None, state_dir: Path) -> Tools:
+    """Return the tools of the variant that was chosen, else of that of the last command.
+
+    Where the latter is not there any more, and holds no rules of ours as far as is known, others will do.
+    """
+    variant = chosen or recorded_variant(namespace, state_dir)
+    try:
+        return find_tools(namespace, variant)
+    except ApplyError:
+        if chosen or _left_rules(Generations(state_dir / namespace.folder, namespace.identity)):
+            raise
+        return find_tools(namespace, None)
+
+
+def _left_rules(generations: Generations) -> bool:
+    applied = generations.by_backend().items()
+    return any(planner_of(b).owned_rules(g.after(b)) for b, g in applied if b.mode is ProxyMode.IPTABLES)
 
 
 def recorded_variant(namespace: Namespace, state_dir: Path) -> Variant | None:

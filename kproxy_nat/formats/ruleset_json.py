@@ -15,6 +15,7 @@ import msgspec
 from kproxy_nat.formats.iptables_render import listed_chains, render_rule, sorted_tables
 from kproxy_nat.formats.nft_render import family_of_table, listed_rule
 from kproxy_nat.formats.nft_words import NotWritableError
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.canonical import canonical_rule
@@ -102,7 +103,7 @@ class JsonDocument(msgspec.Struct, omit_defaults=True):
 def render_json(rulesets: Iterable[Ruleset], assumptions: Sequence[JsonAssumption] = ()) -> str:
     """Return the rule sets as indented JSON, with a line feed at the end."""
     document = JsonDocument(FORMAT, VERSION, [_ruleset(r) for r in rulesets], list(assumptions))
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    return json_text(document)
 
 
 def parse_json(text: str | bytes) -> list[Ruleset]:

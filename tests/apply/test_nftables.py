@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply import tools
 from kproxy_nat.apply.execution import Step
 from tests.apply.bench import NOTHING, ROUTE_LOCALNET, Bench, expected, put_before, wait_until
 from tests.apply.processes import driven, locks_are_free, run
@@ -247,6 +249,46 @@ class TestSwitching:
         assert result.status == 5
         assert "error[KPN505]" in result.err
         assert (bench.dump(), listing(bench), bench.sysctl()) == (expected(first), "", "1")
+
+
+@pytest.fixture
+def without_iptables(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let no variant of iptables be found any more."""
+
+    def hide() -> None:
+        monkeypatch.setattr(tools, "installed_variant", lambda _: None)
+
+    return hide
+
+
+class TestWithoutIptables:
+    """A namespace that iptables was used in, and then it is not there any more."""
+
+    @ONE_VARIANT
+    def test_nothing_of_ours_is_left_there(
+        self, bench: Bench, first: Path, without_iptables: Callable[[], None]
+    ) -> None:
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        bench.done("apply", first)
+        bench.done("delete")
+        without_iptables()
+        assert bench.main("apply", str(first), *MODE, *options).status == 0
+        assert listing(bench) == golden(first)
+        assert "nothing of ours is left in nftables;" in bench.main("delete", *options).out
+
+    @ONE_VARIANT
+    def test_rules_of_ours_are_there(
+        self, bench: Bench, first: Path, without_iptables: Callable[[], None]
+    ) -> None:
+        """They would stay in force, so nobody goes on as if they did not."""
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        bench.done("apply", first)
+        without_iptables()
+        for command in (["apply", str(first), *MODE], ["delete"], ["status"]):
+            result = bench.main(*command, *options)
+            assert result.status == 5
+            assert "error[KPN504]: the nft variant of iptables is not there" in result.err
+        assert bench.dump() == expected(first)
 
 
 class TestPlan:

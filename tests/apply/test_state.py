@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply import namespaces
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import NOTHING, TOOLS, Bench, Main, expected, host_dump
 from tests.kernel.netns import requires_kernel
@@ -233,6 +234,8 @@ class TestPlans:
         path = tmp_path / "change.plan"
         shown = bench.done("plan", first, "--out", path).out
         assert shown == bench.done("plan", first).out
+        assert bench.done("plan", first, "--out", "-").out == path.read_text(encoding="utf-8")
+        assert not Path("-").exists()
         assert bench.dump() == NOTHING
         bench.done("apply", path)
         assert bench.dump() == expected(first)
@@ -313,6 +316,24 @@ class TestNamespaces:
         bench.done("apply", first, "--create")
         assert bench.dump() == expected(first)
         bench.done("apply", first, "--create")
+
+    @pytest.mark.parametrize("half_made", [False, True])
+    def test_somebody_else_creates_it_at_the_same_time(
+        self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch, half_made: bool
+    ) -> None:
+        """It is used as if it had been there; half made, it is a file that nothing is mounted on yet."""
+        path = Path("/run/netns", bench.name)
+        if half_made:
+            subprocess.run(["ip", "netns", "del", bench.name], check=True)
+            path.touch()
+            script = f"sleep 0.2; rm {path}; ip netns add {bench.name}"
+            maker = subprocess.Popen(["sh", "-c", script])
+        else:
+            monkeypatch.setattr(namespaces, "_exists", lambda _: False)
+        bench.done("apply", first, "--create")
+        assert bench.dump() == expected(first)
+        if half_made:
+            assert maker.wait() == 0
 
     def test_not_created_for_a_broken_input(self, bench: Bench, tmp_path: Path) -> None:
         subprocess.run(["ip", "netns", "del", bench.name], check=True)
