@@ -3,7 +3,8 @@
 Needs root and ``ip``. Everything happens in network namespaces that are made here. For each size, in one run:
 
 - load: ``iptables-restore`` or ``nft -f`` of the file that compile writes, into a fresh namespace
-- memory: what the kernel holds for it afterwards, where a memory cgroup says so
+- memory: what the kernel holds for it afterwards, where a memory cgroup says so; by another load, since
+  accounting costs time
 - change: the transaction of apply that moves one endpoint; one more: the one that adds one; beside them the
   smallest possible transaction, one rule into an empty chain or one element into an empty set, on the same
   table. All in CPU seconds of the tool, which other work on the machine does not lengthen.
@@ -145,7 +146,10 @@ def measure(case: Case, view: NodeView, tool: Tool, *, packets: bool) -> None:
         with namespaces():
             measure_rules(case, tool)
         if packets:
-            case.first_packet.append(first_packet(view, lambda: run_in(NODE, tool.load, case.rules)))
+            case.first_packet.append(first_packet(view, lambda: measure_memory(case, tool)))
+        else:
+            with namespaces():
+                measure_memory(case, tool)
     except subprocess.TimeoutExpired:
         case.stopped = f"stopped after {LIMIT:.0f} s"
     except subprocess.CalledProcessError:
@@ -154,14 +158,19 @@ def measure(case: Case, view: NodeView, tool: Tool, *, packets: bool) -> None:
 
 def measure_rules(case: Case, tool: Tool) -> None:
     """Load the rules; do the smallest change, and those of one endpoint, each upon the one before."""
-    with memory_group() as group:
-        case.load.append(run_in(NODE, tool.load, case.rules, group))
-        if group is not None:
-            case.memory.append(kernel_bytes(group))
+    case.load.append(run_in(NODE, tool.load, case.rules))
     run_in(NODE, tool.amend, tool.empty)
     case.smallest.append(run_in(NODE, tool.amend, tool.smallest))
     case.changed.append(sum(run_in(NODE, tool.amend, text) for text in case.change))
     case.added.append(sum(run_in(NODE, tool.amend, text) for text in case.more))
+
+
+def measure_memory(case: Case, tool: Tool) -> None:
+    """Load the rules, and note what the kernel holds for them."""
+    with memory_group() as group:
+        run_in(NODE, tool.load, case.rules, group)
+        if group is not None:
+            case.memory.append(kernel_bytes(group))
 
 
 def first_packet(view: NodeView, load: Callable[[], Any]) -> float:

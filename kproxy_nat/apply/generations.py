@@ -21,7 +21,7 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,9 @@ from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+from kproxy_nat.json_text import json_text, parse_json_text
 from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.udp_flows import UdpServices
 
 FORMAT = "kproxy-nat/record"
 VERSION = 1
@@ -69,6 +71,7 @@ class Record(msgspec.Struct, omit_defaults=True):
         own_nfacct: all objects that were made since the first apply.
         undoes: the number of the generation that this took back; both count as none from then on.
         forwarding: settings of interfaces that were on before forwarding was switched on for all of them.
+        udp_services: where UDP traffic went from then on, for whoever goes back to it.
     """
 
     format: str
@@ -91,6 +94,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     forwarding: list[str] = []
     needs_confirmation: bool = False
     undoes: int = 0
+    udp_services: dict[IpFamily, UdpServices] = {}
 
 
 class Generation:
@@ -113,11 +117,13 @@ class Generation:
         """
         path = self.path / _RECORD
         try:
-            record = msgspec.json.decode(path.read_bytes(), type=Record)
-        except (OSError, msgspec.DecodeError) as error:
-            raise _unusable(f"cannot read {path}: {error}") from None
+            record = parse_json_text(path.read_bytes(), Record)
+        except OSError as error:
+            raise self._damaged(f"cannot read {path}: {error.strerror}") from None
+        except msgspec.DecodeError as error:
+            raise self._damaged(f"cannot read {path}: {error}") from None
         if (record.format, record.version) != (FORMAT, VERSION):
-            raise _unusable(f"{path} is not a record of version {VERSION}")
+            raise self._damaged(f"{path} is not a record of version {VERSION}")
         return record
 
     def before(self, backend: Backend) -> Dump:
@@ -133,8 +139,16 @@ class Generation:
         return list(self.record.digests)
 
     def confirm(self) -> None:
-        """Note that somebody confirmed."""
-        (self.path / _CONFIRMED).touch()
+        """Note that somebody confirmed.
+
+        Raises:
+            ApplyError: it cannot be noted; it may have been taken back meanwhile.
+        """
+        path = self.path / _CONFIRMED
+        try:
+            path.touch()
+        except OSError as error:
+            raise _unusable(f"cannot write {path}: {error.strerror}") from None
 
     @property
     def is_confirmed(self) -> bool:
@@ -146,8 +160,11 @@ class Generation:
         try:
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
-            raise _unusable(f"cannot read {path}: {error.strerror}") from None
+            raise self._damaged(f"cannot read {path}: {error.strerror}") from None
         return planner_of(backend).split(text, backend.family, None)
+
+    def _damaged(self, message: str) -> ApplyError:
+        return _unusable(message, f"remove {self.path}, and do without rolling back to before it")
 
 
 class Generations:
@@ -164,20 +181,28 @@ class Generations:
 
     def latest(self) -> Generation | None:
         """Return the last finished generation, if it is of this very namespace."""
-        current = [generation for generation in self._current() if self._is_ours(generation)]
-        return current[-1] if current else None
+        return next(self._newest_first(), None)
+
+    def udp_services_before(self, generation: Generation) -> dict[IpFamily, UdpServices]:
+        """Return where UDP traffic went before a generation, in the families that it looked after."""
+        families = {backend.family for backend in generation.backends()}
+        found: dict[IpFamily, UdpServices] = {}
+        for earlier in self._newest_first():
+            if earlier.number < generation.number:
+                services = earlier.record.udp_services
+                found |= {f: services[f] for f in services.keys() & families if f not in found}
+        return found
+
+    def by_backend(self) -> dict[Backend, Generation]:
+        """Return the last generation of each backend; the very last may be about one family only."""
+        found: dict[Backend, Generation] = {}
+        for generation in self._newest_first():
+            found |= {b: generation for b in generation.backends() if b not in found}
+        return found
 
     def unfinished(self) -> Generation | None:
-        """Return the generation of a command that is under way or was cut off.
-
-        One of an earlier namespace of the same name is dropped: its rules went with that.
-        """
-        for path in self._folder.glob(f"*{_UNFINISHED}"):
-            found = Generation(path)
-            if self._is_ours(found):
-                return found
-            self.discard(found)
-        return None
+        """Return the generation of a command that is under way or was cut off."""
+        return next(filter(self._is_ours, self._unfinished()), None)
 
     def begin(
         self, record: Record, before: Mapping[Backend, Dump], after: Mapping[Backend, Dump]
@@ -225,7 +250,13 @@ class Generations:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Remove generations that were taken back, of earlier namespaces, or too old."""
+        """Remove generations that were taken back, of earlier namespaces, or too old.
+
+        What is unfinished of an earlier namespace goes, too: its rules went with that.
+        """
+        for generation in self._unfinished():
+            if not self._is_ours(generation):
+                self.discard(generation)
         current = {generation.number for generation in self._current() if self._is_ours(generation)}
         kept = sorted(current)[-KEPT:]
         for generation in self._finished():
@@ -241,9 +272,31 @@ class Generations:
         undone = {number for g in finished if g.record.undoes for number in (g.number, g.record.undoes)}
         return [generation for generation in finished if generation.number not in undone]
 
+    def _newest_first(self) -> Iterator[Generation]:
+        return (generation for generation in reversed(self._current()) if self._is_ours(generation))
+
     def _finished(self) -> list[Generation]:
         paths = (path for path in self._folder.glob("*") if path.name.isdecimal())
-        return sorted((Generation(path) for path in paths), key=lambda generation: generation.number)
+        return sorted(_readable(paths), key=lambda generation: generation.number)
+
+    def _unfinished(self) -> Iterator[Generation]:
+        return _readable(self._folder.glob(f"*{_UNFINISHED}"))
+
+
+def _readable(paths: Iterable[Path]) -> Iterator[Generation]:
+    """Yield generations without those that whoever holds the lock has removed or renamed meanwhile.
+
+    Raises:
+        ApplyError: the record of one is damaged.
+    """
+    for generation in map(Generation, paths):
+        try:
+            generation.record  # noqa: B018 # It is read once, and kept.
+        except ApplyError:
+            if generation.path.exists():
+                raise
+        else:
+            yield generation
 
 
 def namespace_folder(state_dir: Path, name: str) -> Path:
@@ -287,21 +340,24 @@ def _rule_file(when: str, backend: Backend) -> str:
 
 
 def _write_rules(path: Path, dump: Dump, latest: Sequence[Generation], backend: Backend) -> str:
-    """Write rules, and return their digest; those of the latest generation are linked, not written again."""
+    """Write rules, and return their digest.
+
+    Those of the latest generation are linked, not written again, where they are there and can be.
+    """
     text = planner_of(backend).join(dump).encode(errors="surrogateescape")
     digest = hashlib.sha256(text).hexdigest()
     for generation in latest:
         if generation.record.digests.get(backend) == digest:
-            os.link(generation.path / _rule_file("after", backend), path)
-            return digest
+            with contextlib.suppress(OSError):
+                os.link(generation.path / _rule_file("after", backend), path)
+                return digest
     _write(path, text)
     return digest
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = folder / f"{_RECORD}.new"
-    _write(temporary, text)
+    _write(temporary, json_text(record, indent=2).encode())
     temporary.replace(folder / _RECORD)
     _flush(folder)
 
@@ -315,6 +371,5 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _unusable(message: str) -> ApplyError:
-    hint = "--state-dir names another directory"
+def _unusable(message: str, hint: str = "--state-dir names another directory") -> ApplyError:
     return ApplyError(Problem(Code.STATE_UNUSABLE, message, hint=hint))

@@ -159,6 +159,11 @@ _RULE_PROBES = (
         ("-A PREROUTING -p sctp -m sctp --dport 80 -j DNAT --to-destination {address}:80",),
     ),
     _RuleProbe(
+        Feature("multiport", "ports in the compact layout", "xt_multiport"),
+        "nat",
+        ("-A PREROUTING -p tcp -m multiport --dports 80 -j RETURN",),
+    ),
+    _RuleProbe(
         Feature("bpf", "hairpins in the compact layout; without it, --hairpin addresses", "xt_bpf"),
         "filter",
         ('-A FORWARD -m bpf --bytecode "1,6 0 0 1" -j RETURN',),

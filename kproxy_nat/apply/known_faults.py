@@ -150,6 +150,15 @@ KNOWN_FAULTS = (
         "seen with 1.0.6, kernel 6.18; other versions were not tried",
     ),
     KnownFault(
+        "nft-json-table-flags",
+        NFT,
+        VersionRange.only((1, 0, 6)),
+        "nft -j prints anything for the flags of a table that is dormant, or ends there, so that its output "
+        "is no JSON",
+        "wake the table (nft add table FAMILY NAME); update nftables",
+        "seen with 1.0.6, kernel 6.18; other versions were not tried",
+    ),
+    KnownFault(
         "kernel-too-old-for-nftables-mode",
         KERNEL,
         VersionRange(before=(5, 13)),

@@ -6,10 +6,12 @@ that it starts and sockets that it opens are inside, and the caller's threads st
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ _CLONE_NEWNET = 0x40000000
 _SO_NETNS_COOKIE = 71
 """From asm-generic/socket.h."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_MAKING = 1.0
+"""Seconds within which a namespace that somebody makes is made."""
+_PAUSE = 0.02
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,6 +96,14 @@ class Namespace:
         """The name of its folder in the state directory, which no other namespace has at the same time."""
         return self.label if self.is_host else f"netns-{self.label}"
 
+    @property
+    def option(self) -> tuple[str, ...]:
+        """The words that name it on a command line, of this machine or of another terminal."""
+        if self.is_host:
+            return ("--host",)
+        named = _path_inode(NAMED / self.label) == _inode(self.descriptor)
+        return "--netns", self.label if named else str(self.path)
+
     def still_there(self) -> bool:
         """Whether its path still leads to it."""
         return _path_inode(self.path) == _inode(self.descriptor)
@@ -123,10 +137,18 @@ def open_namespace(name: str, *, create: bool = False, hint: str = "") -> Namesp
             which must be asked for as such.
     """
     path = _path(name)
-    created = create and not _exists(path)
-    if created:
-        _create(name, path)
+    created = create and not _exists(path) and _create(name, path)
+    if create and not created:
+        _wait_until_made(path)
     return _open(name, path, hint, created=created)
+
+
+def named_namespaces() -> list[str]:
+    """Return the names of ``ip netns``, sorted."""
+    try:
+        return sorted(entry.name for entry in NAMED.iterdir())
+    except OSError:
+        return []
 
 
 def open_host() -> Namespace:
@@ -135,6 +157,9 @@ def open_host() -> Namespace:
 
 
 def _path(name: str) -> Path:
+    if not name.isprintable():
+        message = f"{name!r} cannot name a namespace: it has characters that cannot be printed"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "ip netns lists names")
     if name.startswith(PID_PREFIX):
         pid = name.removeprefix(PID_PREFIX)
         if not (pid.isascii() and pid.isdigit()):
@@ -147,18 +172,37 @@ def _path(name: str) -> Path:
     return NAMED / name
 
 
-def _create(name: str, path: Path) -> None:
+def _create(name: str, path: Path) -> bool:
+    """Make a namespace; return whether nobody else was quicker."""
     if path.parent != NAMED:
         message = f"cannot create {name}: only a namespace with a name can be created"
         raise _refusal(Code.NAMESPACE_NOT_FOUND, message, "give a plain name, as to ip netns add")
+    if not name.isascii():  # pyroute2 makes no others.
+        message = f"cannot create namespace {name}: its name is not ASCII"
+        raise _refusal(Code.NAMESPACE_NOT_FOUND, message, f"make it with: ip netns add {name}")
     from pyroute2 import netns  # noqa: PLC0415 # a tenth of a second
 
     try:
         netns.create(path.name)
     except OSError as error:
+        if error.errno == errno.EEXIST:
+            return False
         raise _os_refusal(f"cannot create namespace {name}", error) from None
     if not path.exists():
         raise _refusal(Code.NOT_PERMITTED, f"cannot create namespace {name}", "run as root")
+    return True
+
+
+def _wait_until_made(path: Path) -> None:
+    """Wait for somebody who makes it right now: first there is a file, then a namespace is mounted on it."""
+    deadline = time.monotonic() + _MAKING
+    while path.parent == NAMED and _is_plain_file(path) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def _is_plain_file(path: Path) -> bool:
+    found, own = _path_inode(path), _path_inode(_OWN)
+    return found is not None and own is not None and found[0] != own[0]
 
 
 def remove_namespace(namespace: Namespace) -> None:
@@ -179,7 +223,7 @@ def _open(name: str, path: Path, remedy: str, *, created: bool) -> Namespace:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        known = ", ".join(sorted(entry.name for entry in NAMED.iterdir())) if NAMED.is_dir() else ""
+        known = ", ".join(named_namespaces())
         hint = f"there are: {known}" if known else "ip netns lists those that have names"
         hint += f"; {remedy}" if remedy and path.parent == NAMED else ""
         raise _refusal(Code.NAMESPACE_NOT_FOUND, f"there is no namespace {name}", hint) from None
@@ -217,9 +261,9 @@ def _label(path: Path, descriptor: int) -> str:
     """Return the name under which iproute2 knows the namespace, or one made of its number."""
     if path.parent == NAMED:
         return path.name
-    for entry in sorted(NAMED.iterdir()) if NAMED.is_dir() else ():
-        if _path_inode(entry) == _inode(descriptor):
-            return entry.name
+    for name in named_namespaces():
+        if _path_inode(NAMED / name) == _inode(descriptor):
+            return name
     return f"net-{_inode(descriptor)[1]}"
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kproxy_nat.apply.changes import FamilyChange
-from kproxy_nat.apply.nft_planning import OWN_TABLES
 from kproxy_nat.apply.nft_script import nft_removal, nft_script
 from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import Tool, install_hint, version_text
@@ -18,6 +17,7 @@ from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
 from kproxy_nat.formats.nft_dump import chain_block, dump_tables, find_comments, join_listing
 from kproxy_nat.formats.nft_json_parse import parse_nft_json
 from kproxy_nat.formats.nft_words import NotWritableError
+from kproxy_nat.lowering.nftables_names import TABLE
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.rules import NFT_FAMILIES, Chain, Table
 
@@ -25,6 +25,10 @@ _ABSENT = "No such file or directory"
 _DENIED = "Operation not permitted"
 _BUSY = "Device or resource busy"
 _FAILED_LINE = re.compile(r"^/dev/stdin:(\d+):", re.MULTILINE)
+_FLAGS = re.compile(r'"table": \{[^{}]*"flags": ')
+"""A table with flags, in JSON; nft 1.0.6 prints whatever is in memory for their names, or stops there."""
+_HEAD = 1000
+"""Characters within which a listing names its table."""
 _HEADER = re.compile(r"type \w+ hook |comment \"")
 _BUSY_WAIT = 3.0
 """Seconds to wait for chains to be released; see :func:`nft_removal`."""
@@ -50,15 +54,15 @@ class NftEngine:
         return f"nft {version_text(self._tool.version)}"
 
     def save(self, family: IpFamily, *, counters: bool) -> str:
-        """Return our tables in the form of ``formats.nft_dump``.
+        """Return our table in the form of ``formats.nft_dump``.
 
         Without ``counters``, which there are none of, comments of objects may be missing: that is cheaper.
         """
-        tables = [table for name in OWN_TABLES for table in self._tables(family, name)]
+        tables = self._tables(family)
         try:
             dump = dump_tables(tables, family, self._block)
         except NotWritableError as error:
-            message = f"cannot read table {' '.join(OWN_TABLES)}: {error}"
+            message = f"cannot read table {TABLE}: {error}"
             hint = "somebody else has changed it; remove what was added there"
             raise ApplyError(Problem(Code.RULES_REFUSED, message, subject="nft", hint=hint)) from None
         return join_listing(self._with_comments(dump) if counters else dump)
@@ -72,12 +76,14 @@ class NftEngine:
         self._load(nft_script(change))
         self._remove(nft_removal(change))
 
-    def _tables(self, family: IpFamily, name: str) -> list[Table]:
-        done = self._nft("-j", "list", "table", NFT_FAMILIES[family], name)
+    def _tables(self, family: IpFamily) -> list[Table]:
+        done = self._nft("-j", "list", "table", NFT_FAMILIES[family], TABLE)
         if done.returncode and _ABSENT in done.stderr:
             return []
         if done.returncode:
             raise self._refusal(done, "")
+        if _FLAGS.search(done.stdout, 0, _HEAD):
+            raise _has_flags(f"{NFT_FAMILIES[family]} {TABLE}")
         return parse_nft_json(done.stdout)
 
     def _block(self, chain: Chain, table: Table) -> str:
@@ -125,3 +131,9 @@ class NftEngine:
         rule = refused_line(_FAILED_LINE, done.stderr, script)
         hint = f"the line is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject="nft", hint=hint), rule)
+
+
+def _has_flags(table: str) -> ApplyError:
+    message = f"table {table} has flags; while it is dormant, none of its rules is in force"
+    hint = f"wake it with: nft add table {table}"
+    return ApplyError(Problem(Code.RULES_REFUSED, message, subject="nft", hint=hint))

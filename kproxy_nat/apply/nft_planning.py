@@ -15,9 +15,6 @@ from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
 from kproxy_nat.formats.nft_dump import DECLARATIONS, is_chain
 from kproxy_nat.lowering.nftables_names import TABLE
 
-OWN_TABLES = (TABLE,)
-"""The tables that are ours, in the order in which they are committed."""
-
 _SET_REFERENCE = re.compile(r"@([^\s,;}]+)")
 
 
@@ -27,9 +24,9 @@ def plan_change(live: LiveRules, wanted: Dump, _counted: str | None = None) -> F
     A set whose declaration changes has to be made anew. Chains with rules that refer to it are then among
     those that are written, even if their rules stay.
     """
-    names = sorted(live.dump.tables.keys() | wanted.tables.keys())
-    parts = (_table_change(live.dump, wanted, name) for name in names if name in OWN_TABLES)
-    return FamilyChange(wanted.family, tuple(part for part in parts if part))
+    there = TABLE in live.dump.tables or TABLE in wanted.tables
+    part = _table_change(live.dump, wanted, TABLE) if there else None
+    return FamilyChange(wanted.family, (part,) if part else ())
 
 
 def predict(dump: Dump, change: FamilyChange) -> Dump:
@@ -55,23 +52,13 @@ def predict(dump: Dump, change: FamilyChange) -> Dump:
 
 
 def owned_part(dump: Dump) -> Dump:
-    """Return our tables."""
-    return Dump(dump.family, {name: table for name, table in dump.tables.items() if name in OWN_TABLES})
+    """Return our table, if it is there."""
+    return Dump(dump.family, {name: table for name, table in dump.tables.items() if name == TABLE})
 
 
 def owned_rules(dump: Dump) -> list[str]:
-    """Return the names of our tables that are there."""
+    """Return the name of our table, if it is there."""
     return [f"table {name}" for name in owned_part(dump).tables]
-
-
-def foreign_part(_dump: Dump) -> str:
-    """Return nothing: other tables are not read, since no transaction of ours reaches them."""
-    return ""
-
-
-def managed_by_kube_proxy(_dump: Dump) -> bool:
-    """Return false: kube-proxy leaves no mark of its own in nftables."""
-    return False
 
 
 def _table_change(live: Dump, wanted: Dump, name: str) -> TableChange | None:

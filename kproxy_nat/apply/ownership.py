@@ -53,7 +53,10 @@ def shares_firewall(dump: Dump) -> bool:
 
 
 def managed_by_kube_proxy(dump: Dump) -> bool:
-    """Whether a kube-proxy watches over these rules: it would soon write its own over ours."""
+    """Whether a kube-proxy watches over these rules: it would soon write its own over ours.
+
+    One in nftables mode leaves no such mark.
+    """
     return any(PROXY_CANARY in table.chains for table in dump.tables.values())
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -19,11 +20,15 @@ from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.ruleset_json import JsonAssumption
+from kproxy_nat.json_text import json_text, parse_json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.udp_flows import UdpServices
 
 FORMAT = "kproxy-nat/plan"
 VERSION = 1
+
+_NFACCT = " --nfacct-name "
+_NFACCT_NAME = re.compile(rf"{_NFACCT}+(\S+)")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -32,7 +37,6 @@ class Wanted(msgspec.Struct, frozen=True):
     Attributes:
         rules: our chains and jumps of each backend, in the order in which they are to be loaded.
         sysctls: kernel settings that the rules need.
-        nfacct: accounting objects that the rules refer to.
         udp_services: where UDP traffic goes from now on.
         services: how many service ports each family has.
         inputs: what it was made from.
@@ -42,7 +46,6 @@ class Wanted(msgspec.Struct, frozen=True):
 
     rules: dict[Backend, Dump]
     sysctls: dict[str, str] = {}
-    nfacct: list[str] = []
     udp_services: dict[IpFamily, UdpServices] = {}
     services: dict[IpFamily, int] = {}
     inputs: list[InputDigest] = []
@@ -58,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
         live: for each backend the digest of the rules that a plan which is kept was made for.
         changes: for each backend, also for those where nothing changes, in the order of loading.
         sysctls: the values wanted of those that have others.
+        nfacct: the accounting objects that rules refer to which are written.
     """
 
     format: str
@@ -107,6 +111,7 @@ def make_plan(
     Raises:
         ApplyError: a foreign rule leads to a chain that would be deleted.
     """
+    changes = {backend: plan_change(backend, live[backend], dump) for backend, dump in wanted.rules.items()}
     return Plan(
         FORMAT,
         VERSION,
@@ -115,9 +120,9 @@ def make_plan(
         namespace,
         identity,
         variant,
-        {backend: plan_change(backend, live[backend], dump) for backend, dump in wanted.rules.items()},
+        changes,
         sysctls=dict(sysctls),
-        nfacct=wanted.nfacct,
+        nfacct=sorted({name for change in changes.values() for name in _nfacct(change)}),
         udp_services=wanted.udp_services,
         services=wanted.services,
         inputs=wanted.inputs,
@@ -155,7 +160,7 @@ def check_current(plan: Plan, identity: Identity, live: Mapping[Backend, LiveRul
 
 def render_plan(plan: Plan) -> str:
     """Return the plan as JSON."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=1).decode() + "\n"
+    return json_text(plan)
 
 
 def is_plan(text: bytes) -> bool:
@@ -170,7 +175,7 @@ def parse_plan(text: bytes, source: str) -> Plan:
         InvalidInputError: it is none, or one of another version.
     """
     try:
-        plan = msgspec.json.decode(text, type=Plan)
+        plan = parse_json_text(text, Plan)
     except msgspec.DecodeError as error:
         raise _invalid(source, f"it is damaged: {error}") from None
     if (plan.format, plan.version) != (FORMAT, VERSION):
@@ -192,6 +197,14 @@ def size(change: FamilyChange) -> Size:
         rules_added=sum(len(chain.after or ()) for chain in chains) - kept,
         rules_removed=sum(len(chain.before or ()) for chain in chains) - kept,
     )
+
+
+def _nfacct(change: FamilyChange) -> Iterator[str]:
+    for chain in (chain for table in change.tables for chain in table.chains):
+        for line in chain.after or ():
+            found = _NFACCT_NAME.search(line) if _NFACCT in line else None
+            if found:
+                yield found[1]
 
 
 def _invalid(source: str, message: str) -> InvalidInputError:

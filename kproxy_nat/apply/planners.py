@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kproxy_nat.apply import nft_planning, ownership, planning
+from kproxy_nat.apply import nft_planning, planning
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.planning import LiveRules
@@ -32,8 +32,6 @@ class Planner:
     predict: Callable[[Dump, FamilyChange], Dump]
     owned_part: Callable[[Dump], Dump]
     owned_rules: Callable[[Dump], list[str]]
-    foreign_part: Callable[[Dump], str]
-    managed_by_kube_proxy: Callable[[Dump], bool]
 
 
 _PLANNERS = {
@@ -44,8 +42,6 @@ _PLANNERS = {
         planning.predict,
         planning.owned_part,
         planning.owned_rules,
-        planning.foreign_part,
-        ownership.managed_by_kube_proxy,
     ),
     ProxyMode.NFTABLES: Planner(
         lambda text, family, _like: split_listing(text, family),
@@ -54,8 +50,6 @@ _PLANNERS = {
         nft_planning.predict,
         nft_planning.owned_part,
         nft_planning.owned_rules,
-        nft_planning.foreign_part,
-        nft_planning.managed_by_kube_proxy,
     ),
 }
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kproxy_nat.apply import ownership
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
-from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Problem
+from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Problem, Severity
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable, join_dump, rule_counters
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.lowering.chain_names import KUBELET_FIREWALL
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import Goto, Jump
 from kproxy_nat.ruleset.canonical import canonical_rule
-from kproxy_nat.ruleset.rules import Rule
+from kproxy_nat.ruleset.rules import NFT_FAMILIES, Rule
+
+_UNREADABLE_MARK = "is incompatible, use 'nft' tool"
+_UNREADABLE = re.compile(rf"^# Table `(\w+)' {_UNREADABLE_MARK}", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,32 @@ def plan_change(live: LiveRules, wanted: Dump, counted: str | None = None) -> Fa
     chains that are written anew get the counters that they have in the dump ``counted``, or else live.
 
     Raises:
-        ApplyError: a foreign rule leads to a chain that would be deleted.
+        ApplyError: a foreign rule leads to a chain that would be deleted, or a table cannot be read.
     """
+    unreadable = unreadable_tables(live)
+    if unreadable and owned_rules(wanted):
+        raise ApplyError(*map(cannot_read, unreadable))
     source = LiveRules(live.text if counted is None else counted, live.dump)
     tables = (_table_change(source, wanted, name) for name in ownership.TABLES)
     change = FamilyChange(wanted.family, tuple(table for table in tables if table.chains))
     _refuse_used_chains(live.dump, change)
     return change
+
+
+def unreadable_tables(live: LiveRules) -> list[str]:
+    """Return the tables, as nft names them, of which no rule is listed since one cannot be put into words.
+
+    The nf_tables variant says so in a comment, where somebody has written what only nft has words for.
+    """
+    found = _UNREADABLE.findall(live.text) if _UNREADABLE_MARK in live.text else []
+    return [f"{NFT_FAMILIES[live.dump.family]} {name}" for name in found]
+
+
+def cannot_read(table: str, severity: Severity = Severity.ERROR) -> Problem:
+    """Return what to say of a table that cannot be read."""
+    message = f"table {table} holds rules that iptables cannot read; what is ours there cannot be told"
+    hint = f"nft list table {table} shows them; they belong into a table of another name"
+    return Problem(Code.RULES_REFUSED, message, severity, hint=hint)
 
 
 def owned_part(dump: Dump) -> Dump:

@@ -19,9 +19,9 @@ _DISPATCH = "|".join(
     (names.SERVICES, names.NODE_PORTS, compact_names.SERVICES, compact_names.NODE_PORTS, r"KPN-(?:IP|NP)-\S+")
 )
 _FRONTEND = re.compile(
-    rf"^\[(?P<packets>\d+):\d+\] -A (?:{_DISPATCH}) (?:-d (?P<address>[^ /]+)/\d+ )?"
+    rf"^\[(?P<packets>\d+):\d+\] -A (?:{_DISPATCH}) (?:-d (?P<address>\S+?)(?:/32|/128)? )?"
     r'-p (?P<protocol>\w+) -m comment --comment (?:"(?P<quoted>[^"]*)"|(?P<bare>\S+)) '
-    r"-m \w+ --dport (?P<port>\d+) .*-j K(?:UBE|PN)-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
+    r"-m \w+ --dports? (?P<port>\d+) .*-j K(?:UBE|PN)-(?:SVC|SVL|EXT|FW)-(?P<hash>[A-Z2-7]{16})$",
     re.MULTILINE,
 )
 _BALANCED = re.compile(

@@ -191,15 +191,20 @@ def holding(tools: IptablesTools) -> Holding:
 
 def other_variant_problem(chosen: Variant) -> Problem | None:
     """Return a warning if the other variant holds rules in the namespace of the calling thread, too."""
-    other = installed_variant(chosen.other)
-    if other is None or holding(other) is Holding.NOTHING:
+    if other_holding(chosen) is Holding.NOTHING:
         return None
     return Problem(
         Code.OTHER_VARIANT_LOADED,
-        f"iptables-{other.variant} holds rules, too; both are in force",
+        f"iptables-{chosen.other} holds rules, too; both are in force",
         Severity.WARNING,
-        hint=f"look at them with iptables-{other.variant}-save; remove one, or choose with --iptables",
+        hint=f"look at them with iptables-{chosen.other}-save; remove one, or choose with --iptables",
     )
+
+
+def other_holding(chosen: Variant) -> Holding:
+    """Return what the other variant holds in the namespace of the calling thread."""
+    other = installed_variant(chosen.other)
+    return holding(other) if other else Holding.NOTHING
 
 
 def has_kube_proxy_table(family: IpFamily) -> bool:

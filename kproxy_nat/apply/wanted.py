@@ -11,7 +11,6 @@ from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.iptables_dump_render import dump_transaction
 from kproxy_nat.formats.nft_dump import dump_tables
 from kproxy_nat.formats.ruleset_json import JsonAssumption
-from kproxy_nat.lowering.iptables_common import NfacctCounter
 from kproxy_nat.lowering.layouts import Layout
 from kproxy_nat.model.cluster import Cluster
 from kproxy_nat.net.addresses import IpFamily
@@ -51,7 +50,6 @@ def wanted_for(
     return Wanted(
         rules=_rules(views, layout, backends),
         sysctls=_sysctls(views, forwarding=forwarding),
-        nfacct=list(NfacctCounter) if options.nfacct else [],
         udp_services={view.family: udp_services(cluster, options, view.family) for view in views},
         services={view.family: len(view.services) for view in views},
         inputs=list(inputs),

@@ -2,7 +2,8 @@
 
 It is told by lines on its standard input what to watch over; the end of that input without ``done`` means
 that the other process is gone. It runs in a session of its own, and ignores the signals of a terminal that
-goes away.
+goes away. Deadlines are in seconds of the monotonic clock, which on Linux is one for all processes, and which
+nobody sets (clock_gettime(2)).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from kproxy_nat.apply.recovery import recover
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, KproxyNatError, Problem
+from kproxy_nat.json_text import json_line, parse_json_text
 
 _IMPORT_PATH = str(Path(kproxy_nat.__file__).parents[1])
 """Where this package is; the working directory, which anybody may own, is no place to import from."""
@@ -67,7 +69,7 @@ class Watchdog:
 
     def until_confirmed(self, seconds: float) -> None:
         """See :class:`Watch`."""
-        self._tell(f"confirm {time.time() + seconds}")
+        self._tell(f"confirm {time.monotonic() + seconds}")
 
     def decided(self) -> None:
         """See :class:`Watch`."""
@@ -99,7 +101,7 @@ def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iter
         wait,
     )
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "kproxy_nat.apply.watchdog", msgspec.json.encode(orders).decode()],
+        [sys.executable, "-P", "-m", "kproxy_nat.apply.watchdog", json_line(orders)],
         env={**os.environ, "PYTHONPATH": _IMPORT_PATH},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -132,14 +134,14 @@ def main(arguments: Sequence[str]) -> None:
     """Watch until dismissed, or until the other process is gone."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    orders = msgspec.json.decode(arguments[0], type=Orders)
+    orders = parse_json_text(arguments[0], Orders)
     watched = os.getppid()
     os.write(1, _READY)
     generation: Generation | None = None
     deadline: float | None = None
     for line in _lines(0):
         if line is None:
-            if deadline is not None and time.time() > deadline + _GRACE:
+            if deadline is not None and time.monotonic() > deadline + _GRACE:
                 os.kill(watched, signal.SIGKILL)
                 break
             continue
@@ -172,7 +174,7 @@ def _lines(descriptor: int) -> Iterator[str | None]:
 
 
 def _wait_for_confirmation(generation: Generation, deadline: float | None) -> None:
-    while deadline is not None and time.time() < deadline and not generation.is_confirmed:
+    while deadline is not None and time.monotonic() < deadline and not generation.is_confirmed:
         time.sleep(_PAUSE)
 
 

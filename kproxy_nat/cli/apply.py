@@ -10,6 +10,7 @@ from kproxy_nat.apply.blame import blame
 from kproxy_nat.apply.plan import Plan, check_current
 from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
@@ -21,14 +22,14 @@ from kproxy_nat.cli.planning import (
     plan_for,
     read_and_compile,
     saved_plan,
-    warn_of_kube_proxy,
+    warn_of_others,
 )
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import Target, locked_site, opened_target, target_options
 
 
 @click.command("apply", short_help="Make the rules of a namespace what the manifests say.")
-@click.argument("sources", metavar="SOURCE...|PLAN", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...|PLAN", nargs=-1, required=True, shell_complete=complete_path)
 @click.option("--create", is_flag=True, help="Create the namespace if it is not there.")
 @click.option(
     "--confirm",
@@ -89,6 +90,6 @@ def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float |
 def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
     with locked_site(target, reporter) as (site, lock):
         live, wanted = read_and_compile(loaded, site, params)
-        warn_of_kube_proxy(live, reporter)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
+        warn_of_others(live, reporter)
         carry_out(plan, live, Way(target, site, lock, reporter, params["confirm"]))

@@ -93,6 +93,7 @@ def _record(plan: Plan, way: Way) -> Record:
         plan.options,
         plan.services,
         undoes=way.undoes,
+        udp_services=plan.udp_services,
     )
 
 
@@ -110,7 +111,9 @@ def _ask(way: Way, generation: Generation, seconds: float) -> bool:
     here = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     label = way.site.namespace.label
     answer = (
-        "type y to keep it, n to go back" if here else f"confirm with: kproxy-nat confirm --netns {label}"
+        "type y to keep it, n to go back"
+        if here
+        else f"confirm with: kproxy-nat confirm {way.target.options}"
     )
     way.reporter.note(f"{label}: in place; {answer}; the old rules come back in {seconds:g} s")
     deadline = time.monotonic() + seconds
@@ -125,4 +128,4 @@ def _ask(way: Way, generation: Generation, seconds: float) -> bool:
                 return False
         elif not here:
             time.sleep(_PAUSE)
-    return False
+    return generation.is_confirmed

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options, load_node
@@ -22,7 +23,7 @@ from kproxy_nat.proxy.view import NodeView
 
 
 @click.command("compile", short_help="Compile manifests to the rules that kube-proxy would write.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path)
 @click.option(
     "-o",
     "--output",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.diff_html import review_html
 from kproxy_nat.cli.diff_json import review_json
@@ -38,8 +39,8 @@ TROUBLE = 2
 
 
 @click.command("diff", short_help="Show what changed between two revisions, rule sets or namespaces.")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
+@click.argument("old", metavar="OLD", shell_complete=complete_path)
+@click.argument("new", metavar="NEW", shell_complete=complete_path)
 @click.option(
     "--level",
     type=click.Choice([level.value for level in Level]),

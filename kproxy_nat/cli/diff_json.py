@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from kproxy_nat.cli.diff_structure import changed_properties, entry_texts, rule_text
-from kproxy_nat.cli.output import json_text
 from kproxy_nat.diff.edits import Cause, ChainEdit, RuleEdit, SetEdit
 from kproxy_nat.diff.facts import Fact, ServiceChange
 from kproxy_nat.diff.flows import Outcome
 from kproxy_nat.diff.review import Level, Review
 from kproxy_nat.formats.nft_shown import shown_element
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = "kproxy-nat/diff"

@@ -19,7 +19,7 @@ from kproxy_nat.cli.manifests import read_any_form
 from kproxy_nat.cli.node import LoadedNode, load_node
 from kproxy_nat.cli.options import layout_from
 from kproxy_nat.cli.report import Reporter
-from kproxy_nat.cli.target import recorded_variant
+from kproxy_nat.cli.target import HOST_SOURCE, NAMESPACE_PREFIX, recorded_variant
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Location, Problem, Severity
 from kproxy_nat.formats.iptables_dump import Dump
 from kproxy_nat.formats.iptables_render import render_save
@@ -33,8 +33,6 @@ from kproxy_nat.proxy.view import NodeView
 from kproxy_nat.recover.reading import layouts_of
 from kproxy_nat.ruleset.rules import NFT_FAMILIES
 
-NAMESPACE_PREFIX = "netns:"
-HOST_SOURCE = "host:"
 _LOCK_SECONDS = 10
 _NO_TABLES = NftRules({})
 

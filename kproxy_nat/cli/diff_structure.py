@@ -16,7 +16,8 @@ from kproxy_nat.diff.edits import (
 )
 from kproxy_nat.diff.review import FamilyReview
 from kproxy_nat.formats.iptables_render import render_rule
-from kproxy_nat.formats.nft_render import hook_text, priority_text
+from kproxy_nat.formats.nft_priorities import priority_text
+from kproxy_nat.formats.nft_render import hook_text
 from kproxy_nat.formats.nft_shown import shown_element, shown_rule
 from kproxy_nat.formats.nft_words import verdict_text
 from kproxy_nat.net.addresses import IpFamily, join_host_port

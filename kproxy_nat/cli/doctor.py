@@ -29,8 +29,10 @@ from kproxy_nat.apply.tools import (
     parse_version,
     version_text,
 )
+from kproxy_nat.cli.completion import complete_namespace
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import json_text, stdout_has_color, write_stdout
+from kproxy_nat.cli.output import stdout_has_color, write_stdout
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 
 FORMAT = 1
@@ -107,7 +109,12 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 @click.command("doctor", short_help="Check tools, kernel and versions for what apply needs.")
-@click.option("--netns", metavar="NAME", help="Also look which rules this network namespace holds.")
+@click.option(
+    "--netns",
+    metavar="NAME",
+    shell_complete=complete_namespace,
+    help="Also look which rules this network namespace holds.",
+)
 @click.option("--host", is_flag=True, help="Also look which rules the host itself holds.")
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="The form."

@@ -9,18 +9,20 @@ from typing import Any
 import click
 import yaml
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.diff_sides import Side, load_side
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused, input_options
 from kproxy_nat.cli.options import layout_option, rule_options, verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
+from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.cli.target import live_source_options
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem, Severity
 from kproxy_nat.formats.iptables_parse import parse_save
 from kproxy_nat.formats.iptables_render import render_save
 from kproxy_nat.formats.nft_blocks import canonical_listing
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.recover import model
 from kproxy_nat.recover.nft_sources import NftTableSource
@@ -33,7 +35,7 @@ _NFACCT = "--nfacct-name"
 
 
 @click.command("import", short_help="Read Services and endpoints back out of rules.")
-@click.argument("sources", metavar="RULES...", nargs=-1, required=True)
+@click.argument("sources", metavar="RULES...", nargs=-1, required=True, shell_complete=complete_path)
 @click.option(
     "-o",
     "--output",

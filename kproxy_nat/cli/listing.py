@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_from, controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.manifests import LoadedCluster, load_cluster
@@ -38,7 +39,9 @@ def listing_options(command: F) -> F:
         type=click.Choice(["wide", "yaml", "json"]),
         help="wide: more columns. yaml, json: whole objects, to be kept as manifests.",
     )
-    sources = click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+    sources = click.argument(
+        "sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path
+    )
     return sources(output(input_options(controlplane_options(verbosity_options(command)))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -32,6 +33,10 @@ COMMANDS = {
 }
 """Each command with its module and the line that the list of commands shows."""
 
+PROGRAM = "kproxy-nat"
+COMPLETION = "_KPROXY_NAT_COMPLETE"
+"""What a shell sets that wants a command line completed; the scripts that click writes have this name."""
+
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is asked for."""
@@ -52,7 +57,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name one that is spelt alike."""
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if args[0] not in COMMANDS and close:
+        if args[0] not in COMMANDS and close and not ctx.resilient_parsing:
             ctx.fail(f"no such command {args[0]!r}; did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)
 
@@ -107,14 +112,18 @@ def _use_color(choice: str) -> bool:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     reporter = Reporter()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # Bytes of others are printed as they are.
     try:
-        with cli.make_context("kproxy-nat", sys.argv[1:] if args is None else args, obj=reporter) as context:
+        if COMPLETION in os.environ:
+            _answer_shell(reporter)
+        with cli.make_context(PROGRAM, sys.argv[1:] if args is None else args, obj=reporter) as context:
             cli.invoke(context)
         status = 0
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error, reporter)
         status = error.exit_code
     except KproxyNatError as error:
         reporter.report_error(error)
@@ -126,6 +135,22 @@ def main(args: list[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last resort: a bug must not end in a bare traceback
         status = reporter.report_bug(error)
     sys.exit(status)
+
+
+def _show(error: click.ClickException, reporter: Reporter) -> None:
+    """Print what is wrong with the command line; where the command is unknown, no option was applied."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and context.find_root().params.get("log_format") == "json":
+        reporter.report_usage(error.format_message())
+    else:
+        error.show()
+
+
+def _answer_shell(reporter: Reporter) -> NoReturn:
+    """Answer a shell that asks how a command line may go on."""
+    from click.shell_completion import shell_complete  # noqa: PLC0415 - rarely needed
+
+    sys.exit(shell_complete(cli, {"obj": reporter}, PROGRAM, COMPLETION, os.environ[COMPLETION]))
 
 
 def _close_broken_pipe() -> int:

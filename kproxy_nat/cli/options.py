@@ -142,7 +142,7 @@ _RULE_OPTIONS: list[Callable[[Any], Any]] = [
         "local_addresses",
         type=CommaList(AddressType(with_length=True)),
         multiple=True,
-        help="Addresses of the node's interfaces. Default: the Node's addresses.",
+        help="Addresses of the node's interfaces. Default: the Node's; when applying, the namespace's.",
     ),
     click.option(
         "--cluster-cidr",

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-import msgspec
 
 from kproxy_nat.errors import Code, Location, OutputError, Problem
 
@@ -69,11 +68,6 @@ def write_stdout(text: str) -> None:
         raise OutputError(
             Problem(Code.OUTPUT_UNWRITABLE, message, location=Location("standard output"))
         ) from None
-
-
-def json_text(document: object, *, indent: int = 1) -> str:
-    """Return a document as indented JSON, with a line feed at the end."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=indent).decode() + "\n"
 
 
 def stdout_has_color(ctx: click.Context) -> bool:

@@ -35,6 +35,7 @@ def summary_lines(plan: Plan) -> list[str]:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
+    yield from summary_lines(plan)
     for backend, change in plan.changes.items():
         for table in change.tables:
             yield f"{backend} {table.table}"
@@ -43,7 +44,6 @@ def _lines(plan: Plan) -> Iterator[str]:
     for name, value in plan.sysctls.items():
         yield "sysctl"
         yield f"  ~ {name} = {value}"
-    yield from summary_lines(plan)
 
 
 def _chain_lines(chain: ChainChange) -> Iterator[str]:

@@ -14,9 +14,9 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.execution import OFF
 from kproxy_nat.apply.facts import NamespaceFacts, read_facts
 from kproxy_nat.apply.generations import InputDigest, SysctlChange
+from kproxy_nat.apply.ownership import managed_by_kube_proxy
 from kproxy_nat.apply.plan import Plan, Wanted, is_plan, make_plan, parse_plan
-from kproxy_nat.apply.planners import planner_of
-from kproxy_nat.apply.planning import LiveRules
+from kproxy_nat.apply.planning import LiveRules, cannot_read, unreadable_tables
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
@@ -177,11 +177,13 @@ def given_back(changes: Iterable[SysctlChange], forwarding: Sequence[str]) -> di
     return before | (dict.fromkeys(forwarding, "1") if OFF in before.values() else {})
 
 
-def warn_of_kube_proxy(live: Mapping[Backend, LiveRules], reporter: Reporter) -> None:
-    """Warn if a kube-proxy looks after the rules, too."""
-    if any(planner_of(b).managed_by_kube_proxy(rules.dump) for b, rules in live.items()):
+def warn_of_others(live: Mapping[Backend, LiveRules], reporter: Reporter) -> None:
+    """Warn if a kube-proxy looks after the rules, too, or somebody has written what cannot be read."""
+    if any(managed_by_kube_proxy(rules.dump) for rules in live.values()):
         message = "a kube-proxy runs here (chain KUBE-PROXY-CANARY); it will write its own rules over these"
         reporter.report([Problem(Code.OTHER_PROXY, message, Severity.WARNING, hint="stop it first")])
+    unreadable = (table for rules in live.values() for table in unreadable_tables(rules))
+    reporter.report(cannot_read(table, Severity.WARNING) for table in unreadable)
 
 
 def _completed(overrides: Overrides, facts: NamespaceFacts) -> Overrides:

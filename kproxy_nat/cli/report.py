@@ -7,9 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from kproxy_nat.errors import KproxyNatError, LazyLocation, Location, Problem, Severity
+from kproxy_nat.json_text import json_line
 
 _RED, _YELLOW, _CYAN, _BOLD, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[1m", "\x1b[0m"
 _SHOWN_WIDTH = 110
@@ -51,6 +50,10 @@ class Reporter:
         """Print a remark that only ``--verbose`` asks for."""
         if self.verbose:
             self.note(message)
+
+    def report_usage(self, message: str) -> None:
+        """Print what is wrong with the command line, as JSON; click has its own words for people."""
+        self._emit(_json_line("error", message))
 
     def report_bug(self, error: Exception) -> int:
         """Print an internal error, and return the exit status for it."""
@@ -109,11 +112,11 @@ class Reporter:
             "column": location.column if location else 0,
             "help": problem.hint,
         }
-        return msgspec.json.encode(record).decode()
+        return json_line(record)
 
 
 def _json_line(severity: str, message: str) -> str:
-    return msgspec.json.encode({"severity": severity, "message": message}).decode()
+    return json_line({"severity": severity, "message": message})
 
 
 def _width(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from kproxy_nat.apply.generations import Generation
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.apply.planners import in_loading_order, plan_change, planner_of
+from kproxy_nat.apply.planners import in_loading_order, plan_change
 from kproxy_nat.apply.site import Site
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.main import reporter_of
@@ -19,8 +18,6 @@ from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.planning import given_back, is_still_ours, plan_for
 from kproxy_nat.cli.target import locked_site, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
-
-_NFACCT_NAME = re.compile(r"--nfacct-name +(\S+)")
 
 
 @click.command("rollback", short_help="Go back to the state before the last apply.")
@@ -68,5 +65,5 @@ def _before(site: Site, generation: Generation) -> Wanted:
     rules = in_loading_order({b: generation.before(b) for b in generation.backends()})
     record = generation.record
     unchanged = (change for change in record.sysctls if is_still_ours(site, change))
-    nfacct = {name for b, dump in rules.items() for name in _NFACCT_NAME.findall(planner_of(b).join(dump))}
-    return Wanted(rules, given_back(unchanged, record.forwarding), sorted(nfacct))
+    udp_services = site.generations.udp_services_before(generation)
+    return Wanted(rules, given_back(unchanged, record.forwarding), udp_services)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from kproxy_nat.cli.completion import complete_path
 from kproxy_nat.cli.controlplane_options import controlplane_options
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import LoadedNode, gc_paused, input_options, load_node
 from kproxy_nat.cli.options import overrides_from, rule_options, verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.json_text import json_text
 from kproxy_nat.lowering.iptables_compact import Hairpin
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode, resolve_options
@@ -21,7 +24,7 @@ from kproxy_nat.stats.text import stats_text
 
 
 @click.command("stats", short_help="Compare the layouts: size, and rules on the way of a first packet.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_path)
 @click.option(
     "-o",
     "--output",
@@ -57,15 +60,21 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """  # noqa: D301
     with gc_paused():
         node = load_node(params, reporter_of(ctx))
-        wanted = [f for f in IpFamily if params["family"] in ("all", f.lower())]
-        views = [view for view in _views(node, params) if view.family in wanted]
-        if params["family"] == "all":
-            views = [view for view in views if view.services] or views[:1]
+        views = _views(node, params)
+        wanted = _families(views, params["family"])
+        views = [view for view in views if view.family in wanted]
         document = measure_views(views, node.options.node_name, Hairpin(params["hairpin"]))
         if params["stats_format"] == "json":
             write_stdout(json_text(document))
         else:
             write_stdout(stats_text(document))
+
+
+def _families(views: Sequence[NodeView], choice: str) -> set[IpFamily]:
+    """Return the families that are shown: of all, those that have Services, or IPv4 if none has."""
+    if choice != "all":
+        return {family for family in IpFamily if family.lower() == choice}
+    return {view.family for view in views if view.services} or {IpFamily.IPV4}
 
 
 def _views(node: LoadedNode, params: dict[str, Any]) -> list[NodeView]:

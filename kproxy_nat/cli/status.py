@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from kproxy_nat.apply.backends import Backend
-from kproxy_nat.apply.changes import Lines
+from kproxy_nat.apply.changes import ChainChange, Lines
 from kproxy_nat.apply.generations import Generation, InputDigest
 from kproxy_nat.apply.planners import plan_change
 from kproxy_nat.apply.planning import LiveRules
@@ -19,10 +20,11 @@ from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.cli.main import reporter_of
 from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
-from kproxy_nat.cli.output import json_text, write_stdout
-from kproxy_nat.cli.planning import warn_of_kube_proxy
-from kproxy_nat.cli.target import opened_target, target_options
+from kproxy_nat.cli.output import write_stdout
+from kproxy_nat.cli.planning import warn_of_others
+from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
+from kproxy_nat.json_text import json_text
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
@@ -31,12 +33,28 @@ FORMAT = "kproxy-nat/status"
 VERSION = 1
 
 
+class Drift(enum.StrEnum):
+    """What became of a chain since it was applied."""
+
+    GONE = "gone"
+    NEW = "new"
+    CHANGED = "changed"
+
+
+_WORDS = {Drift.GONE: ": it is gone", Drift.NEW: ": it was not applied", Drift.CHANGED: ""}
+_MOVED = ": its rules are in another order"
+
+
 class Difference(msgspec.Struct, frozen=True):
-    """A chain that is not as it was applied: rules that are missing, and rules that were not applied."""
+    """A chain that is not as it was applied: rules that are missing, and rules that were not applied.
+
+    One that has ``changed`` with neither has its rules in another order.
+    """
 
     backend: Backend
     table: str
     chain: str
+    change: Drift
     missing: list[str]
     unexpected: list[str]
 
@@ -50,7 +68,12 @@ class SettingDifference(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole. ``unfinished`` tells of a command that is under way, or was cut off."""
+    """The whole; action, engine and inputs are those of the last command.
+
+    Attributes:
+        since: when each backend was looked after last; a command may be about one family only.
+        unfinished: whether a command is under way, or was cut off.
+    """
 
     format: str
     version: int
@@ -59,6 +82,7 @@ class Status(msgspec.Struct, frozen=True):
     time: str
     engine: str
     inputs: list[InputDigest]
+    since: dict[Backend, str]
     in_step: bool
     drift: list[Difference]
     settings: list[SettingDifference]
@@ -96,9 +120,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             message = f"nothing was applied to {target.namespace.label}"
             hint = "records are of one namespace from its creation to its end, in --state-dir"
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
-        live = site.read_all(latest.backends())
-        warn_of_kube_proxy(live, reporter)
-        status = _status(site, latest, live)
+        applied = site.generations.by_backend()
+        live = site.read_all(applied)
+        warn_of_others(live, reporter)
+        status = _status(site, latest, applied, live)
     as_json = params["status_format"] == "json"
     text = json_text(status) if as_json else ""
     write_stdout(text or "".join(f"{line}\n" for line in _lines(status)))
@@ -106,9 +131,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         ctx.exit(DRIFT)
 
 
-def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -> Status:
+def _status(
+    site: Site,
+    latest: Generation,
+    applied: Mapping[Backend, Generation],
+    live: Mapping[Backend, LiveRules],
+) -> Status:
     record = latest.record
-    drift = [d for backend, rules in live.items() for d in _drift(latest, backend, rules)]
+    drift = [d for backend, rules in live.items() for d in _drift(applied[backend], backend, rules)]
     settings = [
         SettingDifference(change.name, change.after, value)
         for change in record.original_sysctls
@@ -122,6 +152,7 @@ def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -
         record.time,
         record.engine,
         record.inputs,
+        {backend: generation.record.time for backend, generation in applied.items()},
         not drift and not settings,
         drift,
         settings,
@@ -130,13 +161,16 @@ def _status(site: Site, latest: Generation, live: Mapping[Backend, LiveRules]) -
     )
 
 
-def _drift(latest: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
-    for table in plan_change(backend, live, latest.after(backend)).tables:
+def _drift(applied: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
+    for table in plan_change(backend, live, applied.after(backend)).tables:
         for chain in table.chains:
-            held, applied = chain.before or (), chain.after or ()
-            yield Difference(
-                backend, table.table, chain.name, _without(applied, held), _without(held, applied)
-            )
+            yield _difference(backend, table.table, chain)
+
+
+def _difference(backend: Backend, table: str, chain: ChainChange) -> Difference:
+    held, applied = chain.before or (), chain.after or ()
+    change = Drift.GONE if chain.before is None else Drift.NEW if chain.after is None else Drift.CHANGED
+    return Difference(backend, table, chain.name, change, _without(applied, held), _without(held, applied))
 
 
 def _without(lines: Lines, others: Lines) -> list[str]:
@@ -148,15 +182,17 @@ def _lines(status: Status) -> Iterator[str]:
     inputs = ", ".join(source.source for source in status.inputs)
     origin = f", from {inputs}" if inputs else ""
     yield f"{name}: {status.action} of {status.time} with {status.engine}{origin}"
+    others = {backend: time for backend, time in status.since.items() if time != status.time}
+    yield from (f"{name}: {backend} as of {time}" for backend, time in others.items())
     if status.unfinished:
-        yield f"{name}: another command is under way, or was cut off"
+        yield f"{name}: {UNFINISHED}"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"
     for difference in status.drift:
-        yield f"  {difference.backend} {difference.table} {difference.chain}"
+        place = f"{difference.backend} {difference.table} {difference.chain}"
+        moved = difference.change is Drift.CHANGED and not (difference.missing or difference.unexpected)
+        yield f"  {place}{_WORDS[difference.change]}{_MOVED if moved else ''}"
         yield from (f"    - {line}" for line in difference.missing)
         yield from (f"    + {line}" for line in difference.unexpected)
-        if not (difference.missing or difference.unexpected):
-            yield "    the chain is not there, or its rules are in another order"
     for setting in status.settings:
         yield f"  {setting.name} is {setting.live}, not {setting.applied}"
     for service in status.services:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,17 +14,28 @@ import click
 from kproxy_nat.apply.engines import Tools, engines_for, find_tools
 from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
-from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace, remove_namespace
+from kproxy_nat.apply.namespaces import HOST, Namespace, open_host, open_namespace, remove_namespace
+from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.python_iptables_engine import NAME as PYTHON_IPTABLES
 from kproxy_nat.apply.recovery import recover, recovered
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant, other_variant_problem
+from kproxy_nat.cli.completion import complete_namespace, complete_path
 from kproxy_nat.cli.report import Reporter
+from kproxy_nat.errors import ApplyError
+from kproxy_nat.proxy.options import ProxyMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 RESTORE = "restore"
 STATE_DIR = "/var/lib/kproxy-nat"
+
+UNFINISHED = "another command is under way, or was cut off"
+"""What those say that only read; those that write bring it to an end."""
+
+NAMESPACE_PREFIX = "netns:"
+HOST_SOURCE = "host:"
+"""How a namespace is named where it is a source of rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,12 @@ class Target:
     state_dir: Path
     wait: int
     in_process: bool = False
+
+    @property
+    def options(self) -> str:
+        """What another command needs to work on the same namespace and records, quoted for a shell."""
+        elsewhere = () if self.state_dir == Path(STATE_DIR) else ("--state-dir", str(self.state_dir))
+        return shlex.join((*self.namespace.option, *elsewhere))
 
     def site(self, *inherited: int) -> Site:
         """Return the place to read, or with locks in ``inherited``, to change.
@@ -57,6 +75,12 @@ def target_options(command: F) -> F:
     return command
 
 
+def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    if not value:
+        raise click.BadParameter("it is empty; the working directory is '.'")
+    return Path(value)
+
+
 _VARIANT = click.option(
     "--iptables",
     "variant",
@@ -65,7 +89,9 @@ _VARIANT = click.option(
 )
 _STATE_DIR = click.option(
     "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    callback=_directory,
+    shell_complete=complete_path,
     default=STATE_DIR,
     show_default=True,
     envvar="KPROXY_NAT_STATE_DIR",
@@ -80,7 +106,10 @@ def live_source_options(command: F) -> F:
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
-        "--netns", metavar="NAME|PATH|pid:N", help="The namespace: of ip netns, a file, or of a process."
+        "--netns",
+        metavar="NAME|PATH|pid:N",
+        shell_complete=complete_namespace,
+        help="The namespace: of ip netns, a file, or of a process.",
     ),
     click.option("--host", is_flag=True, help="The namespace that this command runs in: the host's own."),
     _VARIANT,
@@ -111,14 +140,22 @@ def opened_target(params: dict[str, Any], reporter: Reporter, *, create: bool = 
         click.UsageError: they name none, or two, or exclude each other.
         ApplyError: it cannot be opened, or the tools are not there.
     """
-    hint = "--create makes it" if "create" in params else ""
+    hint = _not_there_hint(params["netns"] or "", can_create="create" in params)
     with _open(params["netns"], hint, host=params["host"], create=create) as namespace, _kept(namespace):
         in_process = params["engine"] == PYTHON_IPTABLES
-        variant = _variant(params, in_process=in_process) or recorded_variant(namespace, params["state_dir"])
-        tools = find_tools(namespace, variant)
+        tools = _tools(namespace, _variant(params, in_process=in_process), params["state_dir"])
         problem = namespace.run(other_variant_problem, tools.variant) if tools.variant else None
         reporter.report([problem] if problem else [])
         yield Target(namespace, tools, params["state_dir"], params["wait"], in_process)
+
+
+def _not_there_hint(name: str, *, can_create: bool) -> str:
+    """Return what to say if there is no such namespace: it may be written as in a source."""
+    if name in (HOST, HOST_SOURCE):
+        return "the host's own is named with --host"
+    if name.startswith(NAMESPACE_PREFIX):
+        return f"did you mean --netns {name.removeprefix(NAMESPACE_PREFIX)}?"
+    return "--create makes it" if can_create else ""
 
 
 @contextmanager
@@ -160,6 +197,25 @@ def _variant(params: dict[str, Any], *, in_process: bool) -> Variant | None:
     if params["variant"] == Variant.NFT:
         raise click.UsageError(f"--engine {PYTHON_IPTABLES} is for --iptables {Variant.LEGACY} only")
     return Variant.LEGACY
+
+
+def _tools(namespace: Namespace, chosen: Variant | None, state_dir: Path) -> Tools:
+    """Return the tools of the variant that was chosen, else of that of the last command.
+
+    Where the latter is not there any more, and holds no rules of ours as far as is known, others will do.
+    """
+    variant = chosen or recorded_variant(namespace, state_dir)
+    try:
+        return find_tools(namespace, variant)
+    except ApplyError:
+        if chosen or _left_rules(Generations(state_dir / namespace.folder, namespace.identity)):
+            raise
+        return find_tools(namespace, None)
+
+
+def _left_rules(generations: Generations) -> bool:
+    applied = generations.by_backend().items()
+    return any(planner_of(b).owned_rules(g.after(b)) for b, g in applied if b.mode is ProxyMode.IPTABLES)
 
 
 def recorded_variant(namespace: Namespace, state_dir: Path) -> Variant | None:

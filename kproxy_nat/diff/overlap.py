@@ -13,11 +13,13 @@ from kproxy_nat.ruleset.matches import (
     Destination,
     InInterface,
     Mark,
+    Multiport,
     OutInterface,
     Ports,
     Protocol,
     Source,
     Transport,
+    destination_ports,
 )
 from kproxy_nat.ruleset.rules import Rule
 
@@ -34,8 +36,8 @@ def pin_of(rule: Rule) -> Pin | None:
             address = match.network
         elif isinstance(match, Protocol) and not match.negated:
             protocol = match.name
-        elif isinstance(match, Transport) and match.destination and _is_single(match.destination):
-            port = match.destination.first
+        elif (ports := destination_ports(match)) and _is_single(ports):
+            port = ports.first
     return (address, protocol, port) if address and protocol and port else None
 
 
@@ -90,6 +92,10 @@ def _disjoint_transports(a: Transport, b: Transport) -> bool:
     return _disjoint_ports(a.source, b.source) or _disjoint_ports(a.destination, b.destination)
 
 
+def _disjoint_multiports(a: Multiport, b: Multiport) -> bool:
+    return _disjoint_ports(destination_ports(a), destination_ports(b))
+
+
 def _disjoint_ports(a: Ports | None, b: Ports | None) -> bool:
     if a is None or b is None or (a.negated and b.negated):
         return False
@@ -121,6 +127,7 @@ _DISJOINT: dict[type[AnyMatch], Callable[[Any, Any], bool]] = {
     OutInterface: _disjoint_names,
     Protocol: _disjoint_names,
     Transport: _disjoint_transports,
+    Multiport: _disjoint_multiports,
     CtState: _disjoint_states,
     Mark: _disjoint_marks,
 }

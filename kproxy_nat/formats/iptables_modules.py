@@ -38,6 +38,13 @@ _PORT_OPTIONS = {
     "--dport": "destination",
     "--destination-port": "destination",
 }
+_MULTIPORT_OPTIONS = {
+    "--dports": "dports",
+    "--destination-ports": "dports",
+    "--sports": "sports",
+    "--source-ports": "sports",
+    "--ports": "ports",
+}
 TRANSPORT_OPTIONS = frozenset(
     (*_PORT_OPTIONS, "--tcp-flags", "--syn", "--tcp-option", "--icmp-type", "--icmpv6-type", "--chunk-types")
 )
@@ -113,6 +120,27 @@ def _ports(option: Option) -> Ports | None:
     if first is None or last is None or not first <= last <= 65535:
         return None
     return Ports(first, last, option.negated)
+
+
+def _multiport(options: Options, _: IpFamily) -> AnyMatch | None:
+    for name, side in _MULTIPORT_OPTIONS.items():
+        option = _single(options, name)
+        ranges = _port_list(option.values[0]) if option else None
+        if option and ranges:
+            return matches.Multiport(ranges, side, option.negated)
+    return None
+
+
+def _port_list(text: str) -> tuple[Ports, ...] | None:
+    """Return single ports and ranges; the tool tells ``80:80`` from ``80``, and so it has no value here."""
+    ranges: list[Ports] = []
+    for word in text.split(","):
+        low, colon, high = word.partition(":")
+        first, last = read_number(low), read_number(high if colon else low)
+        if first is None or last is None or last > _ALL_PORTS.last or (first >= last if colon else False):
+            return None
+        ranges.append(Ports(first, last))
+    return tuple(ranges)
 
 
 def _states(module: str, option_name: str) -> MatchReader:
@@ -209,6 +237,7 @@ def _bpf(options: Options, _: IpFamily) -> AnyMatch | None:
 
 MATCH_READERS: dict[str, MatchReader] = {
     "comment": _comment,
+    "multiport": _multiport,
     "conntrack": _states("conntrack", "--ctstate"),
     "state": _states("state", "--state"),
     "mark": _mark,

@@ -70,6 +70,11 @@ def transport_options(match: matches.Transport) -> str:
     return text
 
 
+def _multiport(match: matches.Multiport) -> str:
+    ranges = ",".join(map(_port_range, match.ranges))
+    return f" -m multiport{_not(match)} --{match.side} {ranges}"
+
+
 def _port_range(ports: matches.Ports) -> str:
     return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
@@ -186,6 +191,7 @@ _ALIKE: Writers = {
     matches.Protocol: _protocol,
     matches.OpaqueHeader: _opaque,
     matches.Transport: _transport,
+    matches.Multiport: _multiport,
     matches.CtState: _ct_state,
     matches.AddrType: _addr_type,
     matches.Bpf: _bpf,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from kproxy_nat.formats.nft_priorities import priority_text
 from kproxy_nat.formats.nft_words import (
     NotWritableError,
     identifier,
@@ -35,17 +36,6 @@ from kproxy_nat.ruleset.nft_values import INTEGER
 from kproxy_nat.ruleset.rules import Chain, Hook, Rule, Table
 from kproxy_nat.ruleset.sets import Element, NamedSet
 
-NAMED_PRIORITIES = {
-    "raw": -300,
-    "mangle": -150,
-    "dstnat": -100,
-    "filter": 0,
-    "security": 50,
-    "srcnat": 100,
-}
-PRIORITY_HOOKS = {"dstnat": ("prerouting",), "srcnat": ("postrouting",)}
-"""The hooks at which nft knows a named priority; the others are known at all."""
-
 TYPE_EXPRESSIONS = {
     "ipv4_addr": "ip daddr",
     "ipv6_addr": "ip6 daddr",
@@ -55,7 +45,6 @@ TYPE_EXPRESSIONS = {
 }
 """Expressions that have a type, for ``typeof``."""
 
-_NAMED_DISTANCE = 10
 _NEW_LINE = ",\n\t\t\t     "
 _ELEMENTS_A_LINE = {"ipv4_addr": 2, "inet_proto": 5, "inet_service": 5, "integer": 5, "mark": 5}
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -108,16 +97,6 @@ def hook_text(hook: Hook, priority: str) -> str:
     devices = [quoted(device) for device in hook.devices]
     place = f" device {devices[0]}" if len(devices) == 1 else f" devices = {{ {', '.join(devices)} }}"
     return f"type {hook.type} hook {hook.name}{place if devices else ''} priority {priority}"
-
-
-def priority_text(hook: Hook) -> str:
-    """Return a priority as nft lists it: by name, with a distance of up to ten, or as a number."""
-    for name, number in NAMED_PRIORITIES.items():
-        distance = hook.priority - number
-        if abs(distance) <= _NAMED_DISTANCE and hook.name in PRIORITY_HOOKS.get(name, (hook.name,)):
-            sign = "-" if distance < 0 else "+"
-            return f"{name} {sign} {abs(distance)}" if distance else name
-    return str(hook.priority)
 
 
 def _listed_set(named: NamedSet) -> str:

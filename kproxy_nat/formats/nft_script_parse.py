@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
-from kproxy_nat.formats.nft_render import NAMED_PRIORITIES
+from kproxy_nat.formats.nft_priorities import NAMED_PRIORITIES
 from kproxy_nat.formats.nft_rule_parse import parse_duration, parse_element, parse_key, parse_rule
 from kproxy_nat.formats.nft_tokens import NEW_LINE, Cursor, NftSyntaxError, Token, tokens_of
 from kproxy_nat.net.addresses import IpFamily

@@ -6,13 +6,16 @@ may be added within a version; nothing is renamed or removed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from kproxy_nat.formats.iptables_render import listed_chains, render_rule, sorted_tables
 from kproxy_nat.formats.nft_render import family_of_table, listed_rule
 from kproxy_nat.formats.nft_words import NotWritableError
+from kproxy_nat.json_text import json_text
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.actions import AnyAction
 from kproxy_nat.ruleset.canonical import canonical_rule
@@ -100,7 +103,7 @@ class JsonDocument(msgspec.Struct, omit_defaults=True):
 def render_json(rulesets: Iterable[Ruleset], assumptions: Sequence[JsonAssumption] = ()) -> str:
     """Return the rule sets as indented JSON, with a line feed at the end."""
     document = JsonDocument(FORMAT, VERSION, [_ruleset(r) for r in rulesets], list(assumptions))
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    return json_text(document)
 
 
 def parse_json(text: str | bytes) -> list[Ruleset]:
@@ -117,8 +120,21 @@ def parse_json(text: str | bytes) -> list[Ruleset]:
 
 def json_schema() -> dict[str, object]:
     """Return the JSON Schema of the form."""
-    schema: dict[str, object] = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(JsonDocument)))
+    encoded = msgspec.json.encode(msgspec.json.schema(JsonDocument))
+    schema: dict[str, object] = _with_clean_descriptions(msgspec.json.decode(encoded))
     return schema
+
+
+def _with_clean_descriptions(part: Any) -> Any:
+    """Take the indentation from descriptions, which are docstrings, as only some versions of msgspec do."""
+    if isinstance(part, list):
+        return [_with_clean_descriptions(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {name: _with_clean_descriptions(value) for name, value in part.items()}
+    if isinstance(found.get("description"), str):
+        found["description"] = inspect.cleandoc(found["description"])
+    return found
 
 
 def _ruleset(ruleset: Ruleset) -> JsonRuleset:

@@ -12,7 +12,7 @@ from kproxy_nat.lowering.compact_names import branch_name
 from kproxy_nat.lowering.prefix_tree import Entry, Node, Shape, build_tree
 from kproxy_nat.net.addresses import Address, IpFamily, address_of, address_value, network_of
 from kproxy_nat.ruleset.actions import Goto, Jump
-from kproxy_nat.ruleset.matches import AnyMatch, Destination, Ports, Protocol, Source, Transport
+from kproxy_nat.ruleset.matches import AnyMatch, Destination, Multiport, Ports, Protocol, Source
 from kproxy_nat.ruleset.rules import Rule
 
 WriteChain = Callable[[str, list[Rule]], None]
@@ -144,6 +144,15 @@ class _Writer:
         return rules
 
 
+def to_ports(protocol: str, first: int, last: int) -> tuple[AnyMatch, ...]:
+    """Match traffic to a range of ports.
+
+    By ``multiport``, since iptables 1.8 asks getaddrinfo(3) for each port of ``-m tcp`` and the like, which
+    opens sockets, and takes a sixth of the time that all rules take to load.
+    """
+    return Protocol(protocol), Multiport((Ports(first, last),))
+
+
 def build_sorted(entries: list[Entry[Rule]], shape: Shape) -> Node[Rule]:
     """Return the tree of entries in any order; the order of those with the same number is kept."""
     return build_tree(sorted(entries, key=lambda entry: entry[0]), shape)
@@ -159,5 +168,4 @@ def _transport_range(value: int, length: int) -> _Range:
         return _Range(protocol, (Protocol(protocol),))
     first = value & (1 << _PORT_BITS) - 1
     last = first | (1 << _PROTOCOL_BITS + _PORT_BITS - length) - 1
-    ports = Transport(protocol, destination=Ports(first, last))
-    return _Range(f"{protocol}-{first}-{last}", (ports, Protocol(protocol)))
+    return _Range(f"{protocol}-{first}-{last}", to_ports(protocol, first, last))

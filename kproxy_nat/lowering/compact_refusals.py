@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kproxy_nat.lowering import compact_names as names
-from kproxy_nat.lowering.compact_dispatch import AddressDispatch, PortDispatch
+from kproxy_nat.lowering.compact_dispatch import AddressDispatch, PortDispatch, to_ports
 from kproxy_nat.lowering.iptables_common import TO_LOCAL
 from kproxy_nat.net.addresses import Address, IpFamily
 from kproxy_nat.proxy.view import ServiceView
 from kproxy_nat.ruleset.actions import AnyAction, Drop, Reject
-from kproxy_nat.ruleset.matches import AnyMatch, Comment, Destination, Ports, Protocol, Transport
+from kproxy_nat.ruleset.matches import AnyMatch, Comment, Destination
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 
 Verdict = tuple[AnyAction, ...]
@@ -70,6 +70,4 @@ def _verdict(service: ServiceView) -> Verdict:
 
 def _matches(service: ServiceView, number: int) -> tuple[AnyMatch, ...]:
     reason = "has no local endpoints" if service.has_endpoints else "has no endpoints"
-    protocol = service.port.protocol
-    transport = Transport(protocol, destination=Ports(number, number))
-    return Comment(f"{service.port.text} {reason}"), transport, Protocol(protocol)
+    return Comment(f"{service.port.text} {reason}"), *to_ports(service.port.protocol, number, number)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kproxy_nat.lowering import chain_names, compact_names
 from kproxy_nat.lowering.compact_balancing import Balancing
-from kproxy_nat.lowering.compact_dispatch import AddressDispatch, PortDispatch, WriteChain
+from kproxy_nat.lowering.compact_dispatch import AddressDispatch, PortDispatch, WriteChain, to_ports
 from kproxy_nat.lowering.compact_refusals import Refusals
 from kproxy_nat.lowering.iptables_common import FROM_LOCAL, LOOPBACK_NETWORK, NfacctCounter
 from kproxy_nat.lowering.local_traffic import local_traffic
@@ -14,16 +14,7 @@ from kproxy_nat.net.addresses import Address, Cidr, cidr_contains
 from kproxy_nat.proxy.endpoints import Endpoint
 from kproxy_nat.proxy.view import NodeView, ServiceView
 from kproxy_nat.ruleset.actions import Accept, Drop, Goto, Jump, SetMark
-from kproxy_nat.ruleset.matches import (
-    AnyMatch,
-    Comment,
-    Destination,
-    Nfacct,
-    Ports,
-    Protocol,
-    Source,
-    Transport,
-)
+from kproxy_nat.ruleset.matches import AnyMatch, Comment, Destination, Nfacct, Source
 from kproxy_nat.ruleset.rules import Rule, RuleOrigin
 
 
@@ -71,14 +62,11 @@ class CompactService:
         self._firewall_chain_rules()
         self._balancing_chains()
 
-    def _transport(self, number: int) -> tuple[AnyMatch, ...]:
-        protocol = self.port.protocol
-        return Transport(protocol, destination=Ports(number, number)), Protocol(protocol)
-
     def _to(self, comment: str, address: Address) -> tuple[AnyMatch, ...]:
         """Match traffic to the service port at ``address``."""
         comment = f"{self.port.text} {comment}"
-        return Comment(comment), *self._transport(self.port.port), Destination(address)
+        transport = to_ports(self.port.protocol, self.port.port, self.port.port)
+        return Comment(comment), *transport, Destination(address)
 
     def _lead(self, comment: str, address: Address, chain: str) -> None:
         rule = Rule(self._to(comment, address), (Jump(chain),), self.origin)
@@ -113,7 +101,7 @@ class CompactService:
         number = self.port.node_port
         if not number or not self.service.has_endpoints:
             return
-        matches = (Comment(self.port.text), *self._transport(number))
+        matches = (Comment(self.port.text), *to_ports(self.port.protocol, number, number))
         lead = (Jump(self.external_chain),)
         options = self.view.options
         if options.serves_localhost(self.view.family) and options.nfacct:
@@ -126,8 +114,7 @@ class CompactService:
         number = self.port.health_check_node_port
         if number:
             comment = Comment(f"{self.port.text} health check node port")
-            transport = Transport("tcp", destination=Ports(number, number))
-            rule = Rule((comment, transport, Protocol("tcp")), (Accept(),), self.origin)
+            rule = Rule((comment, *to_ports("tcp", number, number)), (Accept(),), self.origin)
             self.trees.health_checks.add("tcp", number, rule)
 
     def _cluster_ip_masquerade(self, chain: str) -> list[Rule]:

@@ -28,6 +28,8 @@ _RULE_FILE = re.compile(
     r"|(?:add|create|delete|destroy|flush|insert|replace) +(?:chain|rule|set|map|element) "
 )
 _NFT_JSON = re.compile(r'\s*\{\s*"nftables"\s*:')
+_OWN_DOCUMENT = re.compile(r'\s*\{\s*"format"\s*:\s*"kproxy-nat/(\w+)"')
+_PLAN = "plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,12 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
                 "/dev/null stands for nothing" if reading.any_form else "a manifest has at least one object"
             )
             reading.refuse(Code.SOURCE_EMPTY, name, "the input is empty", hint)
+    elif own := _OWN_DOCUMENT.match(text):
+        message = f"this was written by kproxy-nat ({own[1]}) and is not a manifest"
+        hint = (
+            "a plan is carried out on its own, from a file: kproxy-nat apply FILE" if own[1] == _PLAN else ""
+        )
+        reading.refuse(Code.NOT_A_MANIFEST, name, message, hint)
     elif not (_RULE_FILE.match(first[0]) or _NFT_JSON.match(text)):
         reading.texts.append(SourceText(name, text, named))
     elif reading.any_form:
@@ -210,7 +218,9 @@ def _add_text(reading: Reading, name: str, data: bytes, max_bytes: int, *, named
     else:
         line = text.count("\n", 0, first.start()) + 1
         message = "this is a rule file, not a manifest"
-        reading.refuse(Code.NOT_A_MANIFEST, name, message, "compile takes Kubernetes manifests", line=line)
+        reading.refuse(
+            Code.NOT_A_MANIFEST, name, message, "kproxy-nat import makes manifests of it", line=line
+        )
 
 
 def _decode(data: bytes) -> str:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import yaml
+
+from kproxy_nat.json_text import json_text
 
 _PLAIN = re.compile(r"[A-Za-z/_.][-A-Za-z0-9_./ =,]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]+)?", re.ASCII)
 _NO_TEXT = frozenset("y n yes no on off true false null .inf .nan".split())
@@ -43,4 +44,4 @@ def yaml_documents(objects: Sequence[Any]) -> str:
 def json_list(objects: Sequence[Any], further: dict[str, Any]) -> str:
     """Return a ``List`` of the objects, with ``further`` keys at its end."""
     whole = {"apiVersion": "v1", "kind": "List", "items": objects, **further}
-    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode() + "\n"
+    return json_text(whole, indent=2)

@@ -30,9 +30,11 @@ from kproxy_nat.ruleset.matches import (
     Comment,
     Destination,
     InInterface,
+    Multiport,
     Protocol,
     Source,
     Transport,
+    destination_ports,
 )
 from kproxy_nat.ruleset.rules import Rule
 
@@ -262,7 +264,8 @@ class _PortReader:
         prefix = self.layout.local if self.internal_policy == model.LOCAL else self.layout.cluster
         own, other = (local, cluster) if prefix == self.layout.local else (cluster, local)
         found = [
-            self._condition(rule, (Comment, Destination, Protocol, Transport)) or "all" for rule in own.head
+            self._condition(rule, (Comment, Destination, Protocol, Transport, Multiport)) or "all"
+            for rule in own.head
         ]
         self.rest += [rule_text(self.source, prefix + self.hash, rule) for rule in other.head]
         return ", ".join(found)
@@ -289,8 +292,8 @@ def _destination(rule: Rule) -> tuple[str, int]:
         if isinstance(match, Destination) and not match.negated:
             network, _, length = match.network.partition("/")
             address = network if length in ("", "32", "128") else ""
-        elif isinstance(match, Transport) and match.destination:
-            port = match.destination.first
+        elif ports := destination_ports(match):
+            port = ports.first
     return address, port
 
 

@@ -92,6 +92,17 @@ class Transport(Match, frozen=True, gc=False):
     destination: Ports | None = None
 
 
+class Multiport(Match, frozen=True, gc=False):
+    """``-m multiport``: a port among these ranges, which are not negated each.
+
+    ``side`` is dports, sports, or ports for either. The protocol is that of ``-p``, which comes before.
+    """
+
+    ranges: tuple[Ports, ...]
+    side: str = "dports"
+    negated: bool = False
+
+
 class CtState(Match, frozen=True, gc=False):
     """``-m conntrack --ctstate`` (or, with that module, ``-m state --state``)."""
 
@@ -194,7 +205,19 @@ class OpaqueStatement(Match, frozen=True, gc=False):
 
 
 HeaderMatch = Source | Destination | InInterface | OutInterface | Protocol | OpaqueHeader
-ModuleMatch = Comment | Transport | CtState | Mark | AddrType | Random | Recent | Nfacct | Bpf | Opaque
+ModuleMatch = (
+    Comment | Transport | Multiport | CtState | Mark | AddrType | Random | Recent | Nfacct | Bpf | Opaque
+)
 IptablesMatch = HeaderMatch | ModuleMatch
 NftMatch = CtStatus | Lookup | OneOf | Counter | OpaqueStatement
 AnyMatch = IptablesMatch | NftMatch
+
+
+def destination_ports(match: AnyMatch) -> Ports | None:
+    """Return the one range of destination ports that a match asks for; ``None`` if it asks for no such."""
+    if isinstance(match, Transport):
+        return match.destination
+    if isinstance(match, Multiport) and match.side == "dports" and len(match.ranges) == 1:
+        (ports,) = match.ranges
+        return Ports(ports.first, ports.last, match.negated)
+    return None

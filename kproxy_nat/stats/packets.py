@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,10 @@ def _in_ports(ports: matches.Ports | None, port: int) -> bool:
     return ports is None or (ports.first <= port <= ports.last) != ports.negated
 
 
+def _in_any(ranges: Iterable[matches.Ports], port: int) -> bool:
+    return any(_in_ports(ports, port) for ports in ranges)
+
+
 def _is_interface(name: str, interface: str) -> bool:
     return interface.startswith(name[:-1]) if name.endswith("+") else interface == name
 
@@ -71,6 +75,7 @@ _TESTS: dict[type, Callable[[Any, FirstPacket], bool]] = {
     matches.InInterface: lambda m, p: _is_interface(m.name, p.interface) != m.negated,
     matches.Protocol: lambda m, p: (m.name == p.protocol) != m.negated,
     matches.Transport: lambda m, p: m.protocol == p.protocol and _in_ports(m.destination, p.port),
+    matches.Multiport: lambda m, p: m.side == "dports" and _in_any(m.ranges, p.port) != m.negated,
     matches.Mark: lambda m, p: (p.mark & m.mask == m.value) != m.negated,
     matches.CtState: _has_state,
     matches.Recent: _is_on_list,

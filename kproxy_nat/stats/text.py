@@ -26,7 +26,8 @@ def stats_text(document: StatsDocument) -> str:
 
 
 def _family(stats: FamilyStats) -> Iterator[str]:
-    yield f"{stats.family}: {stats.services:,} service ports, {stats.endpoints:,} endpoints"
+    ports, endpoints = _counted(stats.services, "service port"), _counted(stats.endpoints, "endpoint")
+    yield f"{stats.family}: {ports}, {endpoints}"
     head = ("", [f"{layout.mode} {layout.layout}" for layout in stats.layouts])
     sizes = [
         (title, [f"{value(layout):,}" for layout in stats.layouts])
@@ -43,6 +44,10 @@ def _family(stats: FamilyStats) -> Iterator[str]:
     yield from (_line(row, first, widths) for row in (head, *sizes))
     yield _HEADING
     yield from (_line(row, first, widths) for row in walks)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _frontends(stats: FamilyStats, traffic: Traffic) -> int:

@@ -49,7 +49,7 @@ class _IndexedChain:
                 host = host_of(match.network)
                 if host:
                     return self._by_address.setdefault(host, [])
-            ports = match.destination if isinstance(match, matches.Transport) else None
+            ports = matches.destination_ports(match)
             if ports and not ports.negated and ports.first == ports.last:
                 place = self._by_port.setdefault(ports.first, [])
         return place

@@ -29,10 +29,11 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+def started(command: list[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """Start a process; it is gone in the end."""
     process = subprocess.Popen(
         command,
+        cwd=cwd,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

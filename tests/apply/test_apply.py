@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from kproxy_nat.net.addresses import IpFamily
-from tests.apply.bench import NOTHING, TOOLS, Bench, compiled, expected, put_before
+from tests.apply.bench import NOTHING, TOOLS, Bench, compiled, environment, expected, put_before
 from tests.apply.tables import (
     BUILTIN,
     Tables,
@@ -41,6 +44,13 @@ MARTIAN = (
     '--comment "block incoming localnet connections" '
     "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
 )
+UNREADABLE = """table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy accept;
+		ct state vmap { established : accept, new : continue }
+	}
+}
+"""
 KUBELET_FIREWALL = (
     "*filter\n:KUBE-FIREWALL - [0:0]\n-A INPUT -j KUBE-FIREWALL\n-A OUTPUT -j KUBE-FIREWALL\n"
     f"{MARTIAN}\nCOMMIT\n"
@@ -268,16 +278,38 @@ class TestOverForeignRules:
         bench.done("apply", first)
         assert parse(bench.dump()[IpFamily.IPV6])["filter"].chains["KUBE-FIREWALL"] == firewall
 
-    def test_rules_that_are_not_utf8(self, bench: Bench, first: Path) -> None:
+    def test_rules_that_are_not_utf8(self, bench: Bench, first: Path, tmp_path: Path) -> None:
         odd = b'-A INPUT -m comment --comment "b\xfcro" -j ACCEPT'.decode("utf-8", "surrogateescape")
         bench.load(f"*filter\n{odd}\nCOMMIT\n")
         before = bench.dump()
         assert odd in before[IpFamily.IPV4]
-        bench.done("plan", first)
-        bench.done("apply", first)
+        path = tmp_path / "change.plan"
+        shown = bench.done("plan", first, "-o", "json", "--out", path).out
+        assert path.read_text(encoding="utf-8") == shown
+        bench.done("apply", path)
         assert bench.dump() == expected(first, before)
+        bench.iptables("-F INPUT")
+        odd_drift = odd.replace("ACCEPT", "DROP")
+        bench.load(f"*filter\n{odd_drift}\nCOMMIT\n", IpFamily.IPV4, "--noflush")
+        assert bench.run("status").status == 1
+        assert json.loads(bench.run("status", "-o", "json").out)["in_step"] is False
+        bench.done("apply", first)
         bench.done("delete")
-        assert bench.dump() == before
+        assert bench.dump() == {**before, IpFamily.IPV4: before[IpFamily.IPV4].replace(odd, odd_drift)}
+
+    def test_manifests_whose_name_is_not_utf8(self, bench: Bench, first: Path, tmp_path: Path) -> None:
+        path = tmp_path / b"b\xfcro.yaml".decode("utf-8", "surrogateescape")
+        path.write_bytes((first / "manifests.yaml").read_bytes())
+        bench.done("apply", path)
+        assert bench.dump() == expected(first)
+        found = json.loads(bench.done("status", "-o", "json").out)
+        assert [source["source"] for source in found["inputs"]] == [str(path)]
+        strict = {**environment(), "PYTHONIOENCODING": "utf-8:strict"}
+        shown = subprocess.run(bench.command("status"), env=strict, check=True, stdout=subprocess.PIPE).stdout
+        assert os.fsencode(path) in shown
+        path.unlink()
+        result = bench.main("--log-format", "json", "compile", str(path))
+        assert json.loads(result.err)["source"] == str(path)
 
     @pytest.mark.parametrize("way", ["-j", "-g"])
     def test_a_foreign_rule_that_leads_to_a_chain_that_goes(
@@ -308,6 +340,42 @@ class TestOverForeignRules:
         bench.done("delete")
         assert bench.dump() == NOTHING
         assert other.dump() == before
+
+    @pytest.mark.parametrize("variant", ["nft"], indirect=True)
+    def test_a_table_that_iptables_cannot_read(self, bench: Bench, first: Path) -> None:
+        """Nothing of it is listed, so it is not written to; nftables mode does not need it."""
+        bench.inside("nft", "-f", "-", stdin=UNREADABLE)
+        before = bench.inside("nft", "list", "ruleset")
+        for command, *options in (("apply",), ("plan", "--layout", "compact")):
+            result = bench.run(command, first, *options)
+            assert (result.status, result.out) == (5, "")
+            assert "error[KPN505]: table ip filter holds rules that iptables cannot read" in result.err
+            assert bench.inside("nft", "list", "ruleset") == before
+        assert bench.nfacct() == set()
+        result = bench.done("apply", first, "--mode", "nftables")
+        assert "warning[KPN505]: table ip filter holds rules that iptables cannot read" in result.err
+        result = bench.done("delete")
+        assert "nothing of ours is left in iptables-nft and nftables, table ip filter not read;" in result.out
+        assert bench.inside("nft", "list", "table", "ip", "filter") == UNREADABLE
+
+    def test_rules_of_ours_in_both_variants(self, bench: Bench, first: Path, second: Path) -> None:
+        """Delete is done when neither holds any; the variant that was chosen stays the one that is used."""
+        other = Bench(bench.name, "legacy" if bench.variant == "nft" else "nft", bench.state_dir, bench.main)
+        load_foreign(other)
+        before = other.dump()
+        other.done("apply", second)
+        both = other.dump()
+        bench.done("apply", first)
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        result = bench.main("delete", *options)
+        assert result.status == 0, result
+        for variant in ("nft", "legacy"):
+            assert f"nothing of ours is left in iptables-{variant} and nftables" in result.out
+        assert (bench.dump(), other.dump()) == (NOTHING, before)
+        bench.main("rollback", *options)
+        assert (bench.dump(), other.dump()) == (expected(first), before)
+        bench.main("rollback", *options)
+        assert other.dump() == both
 
 
 def gone_chain(old: str, new: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +56,45 @@ def test_from_another_process(bench: Bench, before: object, first: Path) -> None
     assert (bench.finished(), bench.unfinished()) == (["0001", "0002"], [])
     assert "error[KPN518]" in bench.run("confirm").err
     bench.done("rollback")
+    assert state(bench) == before
+
+
+@pytest.mark.parametrize("named", ["by its name", "by its path", "as the host's own"])
+def test_the_command_that_is_told(bench: Bench, before: object, first: Path, named: str) -> None:
+    """It can be given to a shell, also where names need quotes, and records are elsewhere than usual."""
+    odd = bench.state_dir.with_name("state of 'mine'")
+    options = {
+        "by its name": ["--netns", bench.name],
+        "by its path": ["--netns", f"/proc/self/cwd/{bench.name}"],
+        "as the host's own": ["--host"],
+    }[named]
+    inside = ["ip", "netns", "exec", bench.name] if named == "as the host's own" else []
+    words = [*bench.command("apply", first)[:5], *options, "--state-dir", str(odd), "--confirm", LONG]
+    place = Path("/run/netns") if named == "by its path" else Path.cwd()
+    with started([*inside, *words], cwd=place) as process:
+        assert process.stderr is not None
+        told = re.search(r"confirm with: kproxy-nat (.+); the old rules", process.stderr.readline())
+        assert told
+        program = shlex.join([*inside, sys.executable, "-m", "kproxy_nat"])
+        subprocess.run(f"{program} {told[1]}", shell=True, check=True, env=environment())
+        assert process.wait() == 0
+    assert bench.dump() == expected(first)
+
+
+def test_too_late(bench: Bench, before: object, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken back at the very moment when somebody confirms."""
+    with waiting(bench, first) as process:
+        touch = Path.touch
+
+        def after_the_end(path: Path) -> None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            touch(path)
+
+        monkeypatch.setattr(Path, "touch", after_the_end)
+        result = bench.run("confirm")
+    assert result.status == 1
+    assert "error[KPN518]" in result.err
     assert state(bench) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_killed_with_its_watchdog_at(bench: Bench, first: Path, second: Path, st
     else:  # It was taken back before the rollback, which took back the one before.
         assert bench.dump() == NOTHING
     assert bench.sysctl() == "0"
+
+
+@ONE_VARIANT
+def test_those_that_only_read_notice_too(bench: Bench, first: Path, second: Path) -> None:
+    said = f"{bench.name}: another command is under way, or was cut off"
+    bench.done("apply", second)
+    assert said not in bench.run("plan", first).err + bench.run("status").out
+    run(driven(bench, Step.IPTABLES_LOADED, "kill all", "apply", first))
+    wait_until(lambda: locks_are_free(bench))
+    for _ in range(2):
+        assert f"{said}; apply brings it to an end first\n" in bench.run("plan", first).err
+        assert f"{said}\n" in bench.run("status").out
+        assert json.loads(bench.run("status", "-o", "json").out)["unfinished"]
+    bench.done("apply", first)
+    assert said not in bench.run("plan", second).err + bench.run("status").out
 
 
 def told(stderr: str) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply import tools
 from kproxy_nat.apply.execution import Step
 from tests.apply.bench import NOTHING, ROUTE_LOCALNET, Bench, expected, put_before, wait_until
 from tests.apply.processes import driven, locks_are_free, run
@@ -148,6 +151,28 @@ class TestApply:
         assert bench.run("status").status == 0
 
     @ONE_VARIANT
+    @pytest.mark.parametrize("command", ["apply", "plan", "status", "delete"])
+    @pytest.mark.parametrize("filled", [True, False])
+    def test_a_dormant_table(self, bench: Bench, first: Path, command: str, filled: bool) -> None:
+        """None of its rules is in force, whatever they are: nobody is told that they are."""
+        bench.done("apply", first, *MODE)
+        if not filled:
+            bench.inside("nft", "delete", "table", "ip6", "kube-proxy")
+        bench.inside("nft", "add", "table", "ip6", "kube-proxy", "{ flags dormant; }")
+        before = listing(bench)
+        sources = (first, *MODE) if command in ("apply", "plan") else ()
+        result = bench.run(command, *sources)
+        assert result.status == 5
+        assert "error[KPN505]: nft: table ip6 kube-proxy has flags; while it is dormant" in result.err
+        told = re.search(r"wake it with: nft (.*)", result.err)
+        assert told
+        assert listing(bench) == before
+        bench.inside("nft", *told[1].split())
+        bench.done("apply", first, *MODE)
+        comment = '\tcomment "rules for kube-proxy"\n'  # Only a table that is made gets one.
+        assert listing(bench).replace(comment, "") == golden(first).replace(comment, "")
+
+    @ONE_VARIANT
     def test_other_timeout_of_affinity(self, bench: Bench, first: Path, tmp_path: Path) -> None:
         """The set is made anew, since nft has no command for it, and so are the rules that use it."""
         source = first.parent / "session-affinity" / "manifests.yaml"
@@ -224,6 +249,46 @@ class TestSwitching:
         assert result.status == 5
         assert "error[KPN505]" in result.err
         assert (bench.dump(), listing(bench), bench.sysctl()) == (expected(first), "", "1")
+
+
+@pytest.fixture
+def without_iptables(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let no variant of iptables be found any more."""
+
+    def hide() -> None:
+        monkeypatch.setattr(tools, "installed_variant", lambda _: None)
+
+    return hide
+
+
+class TestWithoutIptables:
+    """A namespace that iptables was used in, and then it is not there any more."""
+
+    @ONE_VARIANT
+    def test_nothing_of_ours_is_left_there(
+        self, bench: Bench, first: Path, without_iptables: Callable[[], None]
+    ) -> None:
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        bench.done("apply", first)
+        bench.done("delete")
+        without_iptables()
+        assert bench.main("apply", str(first), *MODE, *options).status == 0
+        assert listing(bench) == golden(first)
+        assert "nothing of ours is left in nftables;" in bench.main("delete", *options).out
+
+    @ONE_VARIANT
+    def test_rules_of_ours_are_there(
+        self, bench: Bench, first: Path, without_iptables: Callable[[], None]
+    ) -> None:
+        """They would stay in force, so nobody goes on as if they did not."""
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        bench.done("apply", first)
+        without_iptables()
+        for command in (["apply", str(first), *MODE], ["delete"], ["status"]):
+            result = bench.main(*command, *options)
+            assert result.status == 5
+            assert "error[KPN504]: the nft variant of iptables is not there" in result.err
+        assert bench.dump() == expected(first)
 
 
 class TestPlan:

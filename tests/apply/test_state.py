@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply import namespaces
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import NOTHING, TOOLS, Bench, Main, expected, host_dump
 from tests.kernel.netns import requires_kernel
@@ -149,6 +150,17 @@ class TestAccountingObjects:
         assert bench.nfacct() == set()
         assert bench.dump() == expected(first, NOTHING, "--no-nfacct")
 
+    def test_only_those_that_rules_count_into(self, bench: Bench, first: Path, third: Path) -> None:
+        """Without node ports nobody counts those on localhost."""
+        bench.done("apply", third)
+        assert bench.nfacct() == {"ct_state_invalid_dropped_pkts"}
+        bench.done("apply", first)
+        assert bench.nfacct() == OBJECTS
+        bench.done("rollback")
+        assert bench.nfacct() == {"ct_state_invalid_dropped_pkts"}
+        bench.done("delete")
+        assert bench.nfacct() == set()
+
     def test_those_that_were_there_stay(self, bench: Bench, first: Path) -> None:
         for name in OBJECTS:
             bench.inside("nfacct", "add", name)
@@ -184,10 +196,13 @@ class TestPlans:
         assert (result.status, result.out) == (0, f"{bench.name}: nothing to change\n")
 
     def test_text(self, bench: Bench, first: Path, second: Path) -> None:
-        """Each line of a chain that comes or goes is there."""
+        """First the summary; then each line of a chain that comes or goes."""
         bench.done("apply", first)
         before, after = expected(first), expected(second)
         lines = bench.done("plan", second).out.splitlines()
+        families = [line.split(": ")[:3] for line in lines[:2]]
+        assert families == [[bench.name, TOOLS[family], "chains"] for family in IpFamily]
+        assert lines[2] == f"{TOOLS[IpFamily.IPV4]} nat"
         told = {sign: sorted(_told(lines, sign)) for sign in "+-"}
         come, gone = [], []
         for family in IpFamily:
@@ -219,6 +234,8 @@ class TestPlans:
         path = tmp_path / "change.plan"
         shown = bench.done("plan", first, "--out", path).out
         assert shown == bench.done("plan", first).out
+        assert bench.done("plan", first, "--out", "-").out == path.read_text(encoding="utf-8")
+        assert not Path("-").exists()
         assert bench.dump() == NOTHING
         bench.done("apply", path)
         assert bench.dump() == expected(first)
@@ -300,6 +317,24 @@ class TestNamespaces:
         assert bench.dump() == expected(first)
         bench.done("apply", first, "--create")
 
+    @pytest.mark.parametrize("half_made", [False, True])
+    def test_somebody_else_creates_it_at_the_same_time(
+        self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch, half_made: bool
+    ) -> None:
+        """It is used as if it had been there; half made, it is a file that nothing is mounted on yet."""
+        path = Path("/run/netns", bench.name)
+        if half_made:
+            subprocess.run(["ip", "netns", "del", bench.name], check=True)
+            path.touch()
+            script = f"sleep 0.2; rm {path}; ip netns add {bench.name}"
+            maker = subprocess.Popen(["sh", "-c", script])
+        else:
+            monkeypatch.setattr(namespaces, "_exists", lambda _: False)
+        bench.done("apply", first, "--create")
+        assert bench.dump() == expected(first)
+        if half_made:
+            assert maker.wait() == 0
+
     def test_not_created_for_a_broken_input(self, bench: Bench, tmp_path: Path) -> None:
         subprocess.run(["ip", "netns", "del", bench.name], check=True)
         (tmp_path / "broken.yaml").write_text("kind: [", encoding="utf-8")
@@ -351,6 +386,10 @@ NO_NAMESPACES = [
     "/proc/self/ns/mnt",
     "/etc/hostname",
     "/etc",
+    "two\nlines",
+    "\x1b[31mred",
+    "not UTF-8: \udcff",
+    "/run/netns/\udcff",
 ]
 LONG = "a" * 300
 
@@ -386,6 +425,46 @@ def test_what_is_no_namespace(kproxy_nat: Main, first: Path, tmp_path: Path, nam
     assert result.status == 5
     assert "error[KPN501]" in result.err
     assert host_dump() == before
+
+
+def test_a_name_that_is_not_ascii(kproxy_nat: Main, third: Path, tmp_path: Path) -> None:
+    name = f"kpn-{os.getpid()}-ü"
+    given = [str(third), "--netns", name, "--state-dir", str(tmp_path / "state"), "--create"]
+    result = kproxy_nat("apply", *given)
+    assert (result.status, "its name is not ASCII" in result.err) == (5, True)
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        assert kproxy_nat("apply", *given).out.startswith(f"{name}: iptables: ")
+        assert kproxy_nat("delete", *given[1:-1]).status == 0
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "help_text"),
+    [
+        ("host", "the host's own is named with --host"),
+        ("host:", "the host's own is named with --host"),
+        ("netns:demo", "did you mean --netns demo?"),
+        ("netns:pid:7", "did you mean --netns pid:7?"),
+        ("kpn-demo", "--create makes it"),
+    ],
+)
+def test_a_name_as_in_a_source(
+    kproxy_nat: Main, first: Path, tmp_path: Path, name: str, help_text: str
+) -> None:
+    result = kproxy_nat("apply", str(first), "--netns", name, "--state-dir", str(tmp_path / "state"))
+    assert result.status == 5
+    assert help_text in result.err
+
+
+@pytest.mark.parametrize("command", ["apply", "status", "delete"])
+def test_no_state_directory(bench: Bench, first: Path, command: str) -> None:
+    """As a script names it whose variable is not set."""
+    sources = [str(first)] if command == "apply" else []
+    result = bench.main(command, *sources, "--netns", bench.name, "--state-dir", "")
+    assert (result.status, "'--state-dir': it is empty" in result.err) == (2, True)
+    assert bench.dump() == NOTHING
 
 
 @pytest.mark.parametrize("options", [[], ["--netns", "kpn-x", "--host"]])

@@ -314,6 +314,16 @@ def test_warnings_and_notes_can_be_json(run: Run) -> None:
     assert {record["severity"] for record in records} >= {"info"}
 
 
+@pytest.mark.parametrize("words", [["compile"], ["compile", "--mode", "x", "-"], ["aply"], ["apply", "-"]])
+def test_wrong_usage_as_json(run: Run, words: list[str]) -> None:
+    result = run("--log-format", "json", *words)
+    (line,) = result.err.splitlines()
+    assert (result.status, result.out, json.loads(line)["severity"]) == (2, "", "error")
+    usage = run(*words).err
+    assert usage.startswith("Usage: ")
+    assert json.loads(line)["message"] in usage.replace("\n", " ")
+
+
 def test_errors_can_be_json(run: Run) -> None:
     result = run("--log-format", "json", "compile", "-", stdin="a: [\n")
     assert json.loads(result.err)["code"] == "KPN010"

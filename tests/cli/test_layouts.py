@@ -77,6 +77,13 @@ def test_stats_with_options_of_one_mode(run: Run) -> None:
     assert run("stats", NODE_PORT, "--nfacct", "--mode", "nftables").status == 3
 
 
+def test_stats_without_services(run: Run) -> None:
+    """What is there anyway is shown for both modes, too."""
+    (family,) = json.loads(run("stats", str(GALLERY / "empty-cluster"), "-o", "json").out)["families"]
+    assert (family["family"], family["services"]) == ("IPv4", 0)
+    assert [layout["mode"] for layout in family["layouts"]] == 2 * ["iptables"] + 2 * ["nftables"]
+
+
 def test_stats_of_one_family(run: Run) -> None:
     document = json.loads(run("stats", DUAL_STACK, "-o", "json", "--family", "ipv6").out)
     assert [family["family"] for family in document["families"]] == ["IPv6"]

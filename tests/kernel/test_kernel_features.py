@@ -40,7 +40,7 @@ REQUIRED = {
     "masquerade-random-fully",
     "reject",
 }
-OPTIONAL = {"sctp", "bpf", "nfacct"}
+OPTIONAL = {"sctp", "multiport", "bpf", "nfacct"}
 
 EVERYTHING_IN_THE_NAMESPACE = """
 cat /proc/net/ip_tables_names /proc/net/ip6_tables_names
@@ -265,3 +265,12 @@ def test_nft_lists_no_map_with_jhash_where_that_fault_is_known() -> None:
     if "nft-list-jhash-crash" in {fault.id for fault in known_faults({"nft": require_tool("nft").version})}:
         assert text.returncode == CRASHED
         assert json.returncode == 0
+
+
+def test_nft_lists_no_flags_of_tables_as_json_where_that_fault_is_known() -> None:
+    script = "nft 'add table ip t { flags dormant; }' || exit 99\nnft -j list table ip t"
+    listed = run_in_fresh_namespace(script).stdout
+    versions = {"nft": require_tool("nft").version}
+    if "nft-json-table-flags" in {fault.id for fault in known_faults(versions)}:
+        assert '"flags": ' in listed
+        assert "dormant" not in listed

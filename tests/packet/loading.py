@@ -15,7 +15,7 @@ from kproxy_nat.apply.execution import Execution, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record, namespace_folder
 from kproxy_nat.apply.locking import locked
 from kproxy_nat.apply.namespaces import Namespace
-from kproxy_nat.apply.planners import planner_of
+from kproxy_nat.apply.planning import foreign_part
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.apply.wanted import wanted_for
@@ -95,7 +95,7 @@ def load_rules(
     with locked(folder, node.label, LOCK_WAIT, lambda _: None) as lock:
         site = Site(node, engines_for(tools, LOCK_WAIT, (lock.busy,)), folder)
         for backend, rules in site.read_all((Backend.IPTABLES, Backend.IP6TABLES)).items():
-            if planner_of(backend).foreign_part(rules.dump):
+            if foreign_part(rules.dump):
                 tables(node, variant, backend.family, "restore", stdin=EMPTY)
         live = site.read_all(Backend)
         plan = plan_for("apply", site, variant, live, wanted)

@@ -139,6 +139,17 @@ def transports(protocol: str) -> Strategy[matches.Transport]:
     return st.builds(matches.Transport, st.just(protocol), ports(), ports())
 
 
+@st.composite
+def multiports(draw: st.DrawFn) -> matches.Multiport:
+    """Return a list of ports and ranges; a range counts as two of the 15 ports that the module takes."""
+    ranges = []
+    for _ in range(draw(st.integers(1, 7))):
+        first = draw(st.integers(0, 65534))
+        ranges.append(Ports(first, draw(st.just(first) | st.integers(first + 1, 65535))))
+    side = draw(st.sampled_from(("dports", "sports", "ports")))
+    return matches.Multiport(tuple(ranges), side, draw(st.booleans()))
+
+
 def ct_states() -> Strategy[matches.CtState]:
     """Return states of connections."""
     conntrack = st.builds(matches.CtState, words_in_order(CT_STATES), st.booleans())
@@ -179,6 +190,7 @@ MATCHES: dict[type[AnyMatch], Callable[[IpFamily], Strategy[AnyMatch]]] = {
     matches.OpaqueHeader: opaque_headers,
     matches.Comment: lambda _: st.builds(matches.Comment, texts()),
     matches.Transport: lambda _: st.sampled_from(TRANSPORTS).flatmap(transports),
+    matches.Multiport: lambda _: multiports(),
     matches.CtState: lambda _: ct_states(),
     matches.Mark: lambda _: st.builds(matches.Mark, MARKS, MARKS | st.just(matches.FULL_MARK), st.booleans()),
     matches.AddrType: addr_types,
@@ -219,7 +231,11 @@ def of_kind(kind: type, family: IpFamily) -> Strategy[typing.Any]:
     return both[kind](family)  # type: ignore[no-any-return]
 
 
-NOT_IN_MODULES = (matches.Transport, *(kind for kind in MATCHES if issubclass(kind, matches.HeaderMatch)))
+NOT_IN_MODULES = (
+    matches.Transport,
+    matches.Multiport,
+    *(kind for kind in MATCHES if issubclass(kind, matches.HeaderMatch)),
+)
 HEADER_OPTIONS = (matches.Source, matches.Destination, matches.InInterface, matches.OutInterface)
 
 INPUT_HOOKS = ("PREROUTING", "INPUT")
@@ -244,7 +260,7 @@ def rules(
     conditions = [*header, *(draw(of_kind(kind, family)) for kind in modules)]
     protocol = next((m for m in header if isinstance(m, matches.Protocol)), None)
     if protocol and protocol.name in TRANSPORTS and not protocol.negated and draw(st.booleans()):
-        conditions.append(draw(transports(protocol.name)))
+        conditions.append(draw(transports(protocol.name) | multiports()))
     if draw(st.booleans()):
         conditions = draw(st.permutations(conditions))
     return Rule(tuple(conditions), draw(verdicts(family, kinds, lead)))
@@ -322,5 +338,7 @@ def with_protocol(rule: Rule) -> Rule:
     """Return ``rule`` with TCP for its protocol if it translates ports, which the kernel asks for."""
     if not any(isinstance(action, actions.Dnat) for action in rule.actions):
         return rule
-    kept = [m for m in rule.matches if not isinstance(m, matches.Protocol | matches.Transport)]
+    kept = [
+        m for m in rule.matches if not isinstance(m, matches.Protocol | matches.Transport | matches.Multiport)
+    ]
     return Rule((matches.Protocol("tcp"), *kept), rule.actions)

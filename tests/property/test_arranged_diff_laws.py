@@ -30,7 +30,8 @@ from tests.oracle.compiling import random_input
 from tests.property.nft_sides import COMPACT, KUBE_PROXY, as_dump, as_tables, is_nft, lowered, read_back
 from tests.property.strategies_nft import tables
 
-SEEDS = range(6000, 6008)
+SEEDS = (*range(6000, 6006), 6007, 6008, 6011)
+"""One of these clusters has a Service with hundreds of endpoints, 6005; 6006 would be another, as slow."""
 ARRANGEMENTS = [
     pytest.param(ProxyMode.IPTABLES, KUBE_PROXY, id="iptables"),
     pytest.param(ProxyMode.IPTABLES, COMPACT, id="iptables-compact"),

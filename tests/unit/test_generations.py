@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def test_a_namespace_of_the_same_name_is_another(kept: Generations, tmp_path: Pa
     other = Generations(tmp_path / "netns-demo", Identity("boot-1", 8))
     assert other.latest() is None
     assert other.unfinished() is None
-    assert entries(tmp_path) == ["0001"]
+    assert entries(tmp_path) == ["0001", "0002.unfinished"]
     generation = other.begin(record(identity=Identity("boot-1", 8)), {V4: rules()}, {V4: rules()})
     assert entries(tmp_path) == [generation.path.name]
     assert kept.latest() is None
@@ -243,6 +244,7 @@ def test_a_damaged_record(kept: Generations, text: str) -> None:
     (problem,) = caught.value.problems
     assert problem.code is Code.STATE_UNUSABLE
     assert str(generation.path / "record.json") in problem.message
+    assert f"remove {generation.path}," in problem.hint
 
 
 def test_a_record_of_another_version(kept: Generations) -> None:
@@ -260,6 +262,49 @@ def test_rules_that_are_gone(kept: Generations) -> None:
     (generation.path / "before.iptables.rules").unlink()
     with pytest.raises(ApplyError, match=r"before\.iptables\.rules: No such file"):
         generation.before(V4)
+
+
+def test_a_record_that_is_gone(kept: Generations) -> None:
+    generation = kept.finish(begun(kept))
+    (generation.path / "record.json").unlink()
+    with pytest.raises(ApplyError, match=r"record\.json: No such file or directory$"):
+        kept.latest()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_another_command_removes_while_it_is_read(
+    kept: Generations, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """Readers take no lock: what they found by name may have another name by then."""
+    first = kept.finish(begun(kept, "-A INPUT -p tcp\n"))
+    doomed = begun(kept, "-A INPUT -p udp\n")
+    doomed = kept.finish(doomed) if finished else doomed
+    glob = Path.glob
+
+    def found_and_removed(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        kept.discard(doomed)
+        return found
+
+    monkeypatch.setattr(Path, "glob", found_and_removed)
+    assert kept.unfinished() is None
+    latest = kept.latest()
+    assert latest is not None
+    assert latest.path == first.path
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EMLINK, errno.ENOENT])
+def test_rules_that_cannot_be_linked_are_written(
+    kept: Generations, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Not every file system has links, and an earlier file may be gone."""
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(error, os.strerror(error), source, None, target)
+
+    monkeypatch.setattr(os, "link", link)
+    kept.finish(begun(kept))
+    assert kept.finish(begun(kept)).after(V4) == rules("-A INPUT -p tcp\n")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

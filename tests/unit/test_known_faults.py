@@ -31,6 +31,7 @@ def test_debian_12_has_the_faults_that_were_seen_there() -> None:
         "iptables-nft-restore-zero",
         "nft-crashes-on-newer-sets",
         "nft-list-jhash-crash",
+        "nft-json-table-flags",
     }
 
 

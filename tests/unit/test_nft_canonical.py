@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy_nat.formats.nft_render import duration_text, priority_text
+from kproxy_nat.formats.nft_priorities import priority_text
+from kproxy_nat.formats.nft_render import duration_text
 from kproxy_nat.formats.nft_words import NotWritableError, identifier, listing_words, quoted, script_words
 from kproxy_nat.net.addresses import Address, Cidr, IpFamily
 from kproxy_nat.ruleset.actions import Dnat, OpaqueAction, Reject, SetMark

@@ -222,6 +222,18 @@ def test_a_rule_file_is_no_manifest(text: str, line: int) -> None:
     assert str(problem.location) == f"rules:{line}"
 
 
+@pytest.mark.parametrize(
+    "text", ['{"format":"kproxy-nat/plan","version":1}', '{\n "format": "kproxy-nat/plan"\n}']
+)
+def test_a_plan_is_no_manifest(text: str) -> None:
+    """It is one only on its own, and from a file."""
+    write("plan.json", text)
+    problem = refused("plan.json")
+    assert problem.code is Code.NOT_A_MANIFEST
+    assert problem.message == "this was written by kproxy-nat (plan) and is not a manifest"
+    assert "kproxy-nat apply FILE" in problem.hint
+
+
 @pytest.mark.parametrize("text", ["*alias\n", "table: 1\n", "*nat: 1\n"])
 def test_a_manifest_that_resembles_a_rule_file_is_read(text: str) -> None:
     write("web.yaml", text)

@@ -49,6 +49,17 @@ def test_rules_are_counted_up_to_the_one_that_decides() -> None:
     assert found == [(1.0, 5)]
 
 
+def test_lists_of_ports() -> None:
+    found = ways(
+        "PREROUTING -p tcp -m multiport --dports 81,90:99 -j ACCEPT",
+        "PREROUTING -p tcp -m multiport --sports 80 -j ACCEPT",
+        "PREROUTING -p tcp -m multiport ! --dports 81 -j A",
+        "A -p tcp -m multiport --dports 80 -j B",
+        "B -p tcp -m multiport --dports 70:79,80 -j ACCEPT",
+    )
+    assert found == [(1.0, 5)]
+
+
 def test_a_jump_comes_back_and_a_goto_does_not() -> None:
     assert ways("PREROUTING -j A", "A -j B", "A -s 1.1.1.1/32 -j ACCEPT", "PREROUTING -p udp -j A") == [
         (1.0, 4)
@@ -104,7 +115,7 @@ def test_the_table_has_a_column_for_each_layout_and_a_row_for_each_kind_there_is
     ]
     document = measure_views([view_of(objects)], "node1", Hairpin.BPF)
     lines = stats_text(document).splitlines()
-    assert lines[0] == "IPv4: 1 service ports, 2 endpoints"
+    assert lines[0] == "IPv4: 1 service port, 2 endpoints"
     assert lines[1].split() == ["iptables", "kube-proxy", "iptables", "compact"]
     titles = [line.split("  ")[1] for line in lines[2:] if line.startswith("  ")]
     kinds = ["ClusterIP (1)", "NodePort (1)", "LoadBalancer (1)", "not a Service (1)"]
