@@ -12,7 +12,7 @@ from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.nft_script import nft_removal, nft_script
 from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import Tool, install_hint, version_text
-from kproxy_nat.errors import ApplyError, Code, Problem
+from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Problem
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
 from kproxy_nat.formats.nft_dump import chain_block, dump_tables, find_comments, join_listing
 from kproxy_nat.formats.nft_json_parse import parse_nft_json
@@ -84,7 +84,12 @@ class NftEngine:
             raise self._refusal(done, "")
         if _FLAGS.search(done.stdout, 0, _HEAD):
             raise _has_flags(f"{NFT_FAMILIES[family]} {TABLE}")
-        return parse_nft_json(done.stdout)
+        try:
+            return parse_nft_json(done.stdout)
+        except InvalidInputError as error:
+            message = f"cannot read table {TABLE}: {error.problems[0].message}"
+            hint = "kproxy-nat doctor lists versions with known faults"
+            raise ApplyError(Problem(Code.RULES_REFUSED, message, subject="nft", hint=hint)) from None
 
     def _block(self, chain: Chain, table: Table) -> str:
         """Return the lines of a chain; rules of others that only nft can put in words are put so by it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from kproxy_nat.apply.planners import plan_change, planner_of
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump
+
+_SETTLING = 0.2
+"""Seconds after which rules that are not as they should be are read once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +74,25 @@ class Site:
         self.namespace.run(self.engines.of(backend.mode).test, change)
 
     def verify(self, wanted: Mapping[Backend, Dump]) -> None:
-        """Read the rules back.
+        """Read the rules back; once more if they differ.
+
+        The kernel enlarges the hash table of a set of nftables some time after elements were added. A listing
+        that is made meanwhile begins anew in other order, and elements may be missing (nft_rhash_walk).
 
         Raises:
             ApplyError: they are not as they were wanted.
         """
+        if self._difference(wanted):
+            time.sleep(_SETTLING)
+            message = self._difference(wanted)
+            if message:
+                hint = "something else may be writing rules; see kproxy-nat doctor for known faults"
+                raise ApplyError(Problem(Code.NOT_AS_APPLIED, message, hint=hint))
+
+    def _difference(self, wanted: Mapping[Backend, Dump]) -> str:
+        """Return where live rules are not as they were wanted, empty if nowhere."""
         for backend, rules in self.start_reading(wanted, counters=False).rules(wanted).items():
             for table in plan_change(backend, rules, wanted[backend]).tables:
                 differing = table.chains[0].name if table.chains else "none"
-                raise ApplyError(
-                    Problem(
-                        Code.NOT_AS_APPLIED,
-                        f"{backend}: chain {differing} of table {table.table} is not what was loaded",
-                        hint="something else may be writing rules; see kproxy-nat doctor for known faults",
-                    )
-                )
+                return f"{backend}: chain {differing} of table {table.table} is not what was loaded"
+        return ""

@@ -12,6 +12,7 @@ import pytest
 
 from kproxy_nat.apply import tools
 from kproxy_nat.apply.execution import Step
+from kproxy_nat.cli.report import Reporter
 from tests.apply.bench import NOTHING, ROUTE_LOCALNET, Bench, expected, put_before, wait_until
 from tests.apply.processes import driven, locks_are_free, run
 from tests.kernel.netns import requires_kernel
@@ -249,6 +250,41 @@ class TestSwitching:
         assert result.status == 5
         assert "error[KPN505]" in result.err
         assert (bench.dump(), listing(bench), bench.sysctl()) == (expected(first), "", "1")
+
+    @ONE_VARIANT
+    @pytest.mark.parametrize("wrong", ["once", "ever since"])
+    def test_read_back_otherwise(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+    ) -> None:
+        """A listing may lack elements while the kernel enlarges their set: it is asked for again."""
+        flag = tmp_path / "loaded"
+        monkeypatch.setattr(
+            Reporter, "explain", lambda _, step: flag.touch() if step == Step.NFT_IP6_LOADED else None
+        )
+        forget = f'rm "{flag}"; ' if wrong == "once" else ""
+        misread = f'"$REAL" "$@" >"{flag}" || exit; sed "s/10\\.96\\./10.97./g" "{flag}"; {forget}exit'
+        script = (
+            f'if [ -e "{flag}" ]; then case " $* " in *" list table ip kube-proxy "*) {misread};; esac; fi'
+        )
+        put_before("nft", f'{script}\nexec "$REAL" "$@"', tmp_path / "tools", monkeypatch)
+        result = bench.run("apply", first, *MODE)
+        assert not flag.exists() or wrong == "ever since"
+        flag.unlink(missing_ok=True)
+        assert result.status == (0 if wrong == "once" else 5)
+        assert ("error[KPN511]" in result.err) is (wrong == "ever since")
+        assert listing(bench) == (golden(first) if wrong == "once" else "")
+
+    @ONE_VARIANT
+    def test_a_listing_that_is_no_json(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put_before(
+            "nft", 'case "$1" in -j) echo "{";; *) exec "$REAL" "$@";; esac', tmp_path / "tools", monkeypatch
+        )
+        result = bench.run("apply", first, *MODE)
+        assert result.status == 5
+        assert "error[KPN505]: nft: cannot read table kube-proxy: " in result.err
+        assert listing(bench) == ""
 
 
 @pytest.fixture
