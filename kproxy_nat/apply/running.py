@@ -19,6 +19,10 @@ from kproxy_nat.errors import ApplyError, Code, Problem
 
 _ENCODING = "utf-8"
 _ERRORS = "surrogateescape"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+"""Lets glibc (since 2.35) ask for huge pages. For each rule, the iptables tools search lists of chains
+that are spread over all of their memory.
+"""
 
 
 class RuleRefusedError(ApplyError):
@@ -49,6 +53,7 @@ def run_tool(
             given.seek(0)
             status = subprocess.run(
                 command,
+                env=_environment(),
                 stdin=given,
                 stdout=printed,
                 stderr=said,
@@ -84,6 +89,7 @@ class FedTool:
             try:
                 self._process = subprocess.Popen(
                     command,
+                    env=_environment(),
                     stdin=subprocess.PIPE,
                     stdout=self._printed,
                     stderr=self._said,
@@ -140,6 +146,10 @@ def refused_line(pattern: re.Pattern[str], said: str, text: str) -> str:
     lines = text.split("\n")
     number = int(found[1]) if found else 0
     return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _environment() -> dict[str, str]:
+    return {"GLIBC_TUNABLES": _HUGE_PAGES, **os.environ}
 
 
 def _cannot_run(command: Sequence[str | Path], hint: str, error: OSError) -> ApplyError:
