@@ -6,6 +6,7 @@ mostly comes from there, too: a tool works at its own pace, and nobody has to pu
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -19,6 +20,8 @@ from kproxy_nat.errors import ApplyError, Code, Problem
 
 _ENCODING = "utf-8"
 _ERRORS = "surrogateescape"
+_PIPE_BYTES = 1 << 20
+"""So that a tool has something to read while the processors are busy; what pipe(7) allows anybody."""
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """Lets glibc (since 2.35) ask for huge pages. For each rule, the iptables tools search lists of chains
 that are spread over all of their memory.
@@ -98,6 +101,7 @@ class FedTool:
             except OSError as error:
                 raise _cannot_run(command, hint, error) from None
             self._files = files.pop_all()
+        self._enlarge_pipe()
         self._has_all = False
         self._writer = Thread(target=self._write, args=(first,))
         self._writer.start()
@@ -116,6 +120,11 @@ class FedTool:
             self._process.kill()
             self._writer.join()
             self._ended()
+
+    def _enlarge_pipe(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # A smaller one will do.
+            fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def _write(self, text: str) -> None:
         assert self._process.stdin is not None
