@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.net.addresses import IpFamily
+
+
+class Loading(Protocol):
+    """A change that is about to be carried out: nothing is changed yet."""
+
+    def commit(self) -> None:
+        """Carry it out: each table whole or not at all, one after the other in the order given."""
+        ...
+
+    def abandon(self) -> None:
+        """Let nothing come of it; once it is being carried out, this does nothing."""
+        ...
 
 
 class Engine(Protocol):
@@ -28,6 +41,24 @@ class Engine(Protocol):
         """Let the tool check a change, and change nothing."""
         ...
 
-    def load(self, change: FamilyChange) -> None:
-        """Carry out a change: each table whole or not at all, one after the other in the order given."""
+    def prepare(self, change: FamilyChange) -> Loading:
+        """Begin with what takes long about a change, and return before that is done."""
         ...
+
+
+class Unprepared:
+    """The :class:`Loading` of an engine that has nothing to prepare.
+
+    Args:
+        load: carries out the change.
+    """
+
+    def __init__(self, load: Callable[[], None]) -> None:
+        self._load = load
+
+    def commit(self) -> None:
+        """See :class:`Loading`."""
+        self._load()
+
+    def abandon(self) -> None:
+        """See :class:`Loading`."""

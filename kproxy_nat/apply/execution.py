@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Loading
 from kproxy_nat.apply.generations import Generation, Record, SysctlChange
 from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
 from kproxy_nat.apply.planners import planner_of
@@ -108,7 +109,7 @@ def execute(
     """
     rehearse(site, work.changes)
     work.reached(Step.REHEARSED)
-    with watch() as watchdog:
+    with watch() as watchdog, _prepared(site, work.changes) as prepared:
         before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
         after = {b: planner_of(b).predict(before[b], change) for b, change in work.changes.items()}
         generation = _begin(site, work, before, after)
@@ -116,11 +117,12 @@ def execute(
         try:
             watchdog.over(generation)
             work.reached(Step.WATCHED)
-            _carry_out(site, after, work)
+            _carry_out(site, after, work, prepared)
             _confirm(generation, work.confirmation, watchdog)
             work.reached(Step.CONFIRMED)
             _check_still_there(site)
         except BaseException:
+            _abandon(prepared)
             counted = {backend: rules.text for backend, rules in live.items()}
             take_back(site, generation, counted, work.warn, work.reached)
             raise
@@ -141,6 +143,22 @@ def rehearse(site: Site, changes: Mapping[Backend, FamilyChange]) -> None:
         if later:
             site.test(backend, FamilyChange(change.family, later))
         first = first and not change.tables
+
+
+@contextmanager
+def _prepared(site: Site, changes: Mapping[Backend, FamilyChange]) -> Iterator[dict[Backend, Loading]]:
+    """Prepare what is carried out first, while the record is written. Others would wait for the same lock."""
+    first = next((backend for backend, change in changes.items() if change.tables), None)
+    prepared = {} if first is None else {first: site.prepare(first, changes[first])}
+    try:
+        yield prepared
+    finally:
+        _abandon(prepared)
+
+
+def _abandon(prepared: Mapping[Backend, Loading]) -> None:
+    for loading in prepared.values():
+        loading.abandon()
 
 
 def _begin(
@@ -174,7 +192,9 @@ def _carry_on(record: Record, latest: Generation | None) -> None:
     record.own_nfacct = list(dict.fromkeys([*(earlier.own_nfacct if earlier else ()), *record.nfacct]))
 
 
-def _carry_out(site: Site, after: Mapping[Backend, Dump], work: Execution) -> None:
+def _carry_out(
+    site: Site, after: Mapping[Backend, Dump], work: Execution, prepared: Mapping[Backend, Loading]
+) -> None:
     if work.nfacct:
         site.namespace.run(ensure_nfacct, work.nfacct)
     work.reached(Step.NFACCT_MADE)
@@ -182,7 +202,10 @@ def _carry_out(site: Site, after: Mapping[Backend, Dump], work: Execution) -> No
     site.namespace.run(change_sysctls, closing)
     work.reached(Step.SYSCTLS_CLOSED)
     for backend, change in work.changes.items():
-        site.load(backend, change)
+        if backend in prepared:
+            site.commit(prepared[backend])
+        else:
+            site.load(backend, change)
         work.reached(LOADED[backend])
     site.namespace.run(change_sysctls, {n: v for n, v in work.sysctls.items() if n not in closing})
     work.reached(Step.SYSCTLS_OPENED)

@@ -7,8 +7,10 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Loading, Unprepared
 from kproxy_nat.apply.nft_script import nft_removal, nft_script
 from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import Tool, install_hint, version_text
@@ -71,8 +73,11 @@ class NftEngine:
         """See :class:`Engine`."""
         self._load(nft_script(change), "--check")
 
-    def load(self, change: FamilyChange) -> None:
-        """See :class:`Engine`."""
+    def prepare(self, change: FamilyChange) -> Loading:
+        """See :class:`Engine`. A script that is cut short could be a valid one, so the tool gets it whole."""
+        return Unprepared(partial(self._load_all, change))
+
+    def _load_all(self, change: FamilyChange) -> None:
         self._load(nft_script(change))
         self._remove(nft_removal(change))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from kproxy_nat.apply import ownership
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
@@ -127,11 +128,13 @@ def predict(dump: Dump, change: FamilyChange) -> Dump:
 
 def _table_change(live: LiveRules, wanted: Dump, name: str) -> TableChange:
     old, new = live.dump.table(name), wanted.table(name)
+    if old.chains == new.chains:
+        return TableChange(name, ())
     changes = [
         *_builtin_changes(old, new, live.dump),
         *_owned_changes(old, new, _shared_chains(live.dump), wanted.family),
     ]
-    changes.sort(key=lambda change: change.name)
+    changes.sort(key=attrgetter("name"))
     written = {change.name for change in changes if change.after}
     counters = rule_counters(live.text, name, written)
     return TableChange(name, tuple(changes), counters)
@@ -149,7 +152,7 @@ def _owned_changes(
         elif not _same_rules(before, after, old.name, family):
             yield ChainChange(chain, _lines(before), _lines(after))
     for chain, after in new.chains.items():
-        if chain not in old.chains and ownership.is_owned(new.name, chain):
+        if chain not in old.chains and chain not in new.policies:
             yield ChainChange(chain, None, _lines(after))
 
 

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
+from kproxy_nat.apply.engine import Loading, Unprepared
 from kproxy_nat.apply.tools import legacy_tables
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
@@ -68,8 +70,11 @@ class PythonIptablesEngine:
             for part in change.tables:
                 self._carry_out(change.family, part, commit=False)
 
-    def load(self, change: FamilyChange) -> None:
-        """See :class:`Engine`."""
+    def prepare(self, change: FamilyChange) -> Loading:
+        """See :class:`Engine`. What takes long is done while the lock is not held, anyway."""
+        return Unprepared(partial(self._load, change))
+
+    def _load(self, change: FamilyChange) -> None:
         with _LIBRARY:
             for part in change.tables:
                 self._carry_out(change.family, part, commit=True)

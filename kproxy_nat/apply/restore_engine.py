@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Loading
 from kproxy_nat.apply.restore_text import restore_text
-from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
+from kproxy_nat.apply.running import FedTool, RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import IptablesTools, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
@@ -19,6 +20,8 @@ _LOCKED = 4
 
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
+_COMMIT = "\nCOMMIT\n"
+_HINT = install_hint("iptables")
 
 
 class RestoreEngine:
@@ -51,31 +54,27 @@ class RestoreEngine:
 
     def test(self, change: FamilyChange) -> None:
         """See :class:`Engine`."""
-        self._restore(change, "--test")
-
-    def load(self, change: FamilyChange) -> None:
-        """See :class:`Engine`."""
-        self._restore(change)
-
-    def _restore(self, change: FamilyChange, *arguments: str) -> None:
         text = restore_text(change)
-        if not text:
-            return
-        program = self._tools.restore[change.family]
-        command: list[str | Path] = [
-            program,
-            "--wait",
-            str(self._wait),
-            "--noflush",
-            "--counters",
-            *arguments,
-        ]
-        done = self._run(command, text)
+        self.check(change.family, self._run([*self._restore(change.family), "--test"], text), text)
+
+    def prepare(self, change: FamilyChange) -> Loading:
+        """See :class:`Engine`. The tool parses the first table; that for legacy tables holds their lock."""
+        return _Load(self, change)
+
+    def start(self, family: IpFamily, text: str) -> FedTool:
+        """Start the tool that loads rules, with the first part of their text."""
+        return FedTool(self._restore(family), text, self._inherited, _HINT)
+
+    def check(self, family: IpFamily, done: subprocess.CompletedProcess[str], text: str) -> None:
+        """Raise an ApplyError if the tool that was given ``text`` refused it."""
         if done.returncode:
-            raise self._refusal(program, done, text)
+            raise self._refusal(self._tools.restore[family], done, text)
+
+    def _restore(self, family: IpFamily) -> list[str | Path]:
+        return [self._tools.restore[family], "--wait", str(self._wait), "--noflush", "--counters"]
 
     def _run(self, command: Sequence[str | Path], text: str) -> subprocess.CompletedProcess[str]:
-        return run_tool(command, text, self._inherited, install_hint("iptables"))
+        return run_tool(command, text, self._inherited, _HINT)
 
     def _refusal(self, program: Path, done: subprocess.CompletedProcess[str], text: str) -> ApplyError:
         lines = (_OWN_NAME.sub("", line).strip() for line in done.stderr.splitlines())
@@ -90,3 +89,23 @@ class RestoreEngine:
         rule = refused_line(_FAILED_LINE, said, text)
         hint = f"the rule is: {rule}" if rule else "kproxy-nat doctor tells what the kernel lacks"
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=hint), rule)
+
+
+class _Load:
+    """See :class:`Loading`. Of a table that the tool was given, nothing changes without the line COMMIT."""
+
+    def __init__(self, engine: RestoreEngine, change: FamilyChange) -> None:
+        self._engine = engine
+        self._family = change.family
+        self._text = restore_text(change)
+        self._commit = self._text.index(_COMMIT) + 1
+        self._tool = engine.start(change.family, self._text[: self._commit])
+
+    def commit(self) -> None:
+        """See :class:`Loading`."""
+        done = self._tool.finish(self._text[self._commit :])
+        self._engine.check(self._family, done, self._text)
+
+    def abandon(self) -> None:
+        """See :class:`Loading`."""
+        self._tool.kill()

@@ -15,6 +15,9 @@ def restore_text(change: FamilyChange) -> str:
     """Return the transactions of a change, one for each table, in their order.
 
     A chain that is declared is emptied; chains that are not named stay as they are, and so do their counters.
+    They are declared from the last to the first: the tools keep chains sorted, and look for the place of a
+    new one from the front. What rules may jump to they look up in other lists, which begin with what was
+    declared last (libxtables 1.8.9): there KUBE-MARK-MASQ, to which most rules jump, comes early, too.
     """
     return "".join(map(_table_text, change.tables))
 
@@ -22,7 +25,7 @@ def restore_text(change: FamilyChange) -> str:
 def _table_text(table: TableChange) -> str:
     own = [chain for chain in table.chains if not chain.builtin]
     builtin = [chain for chain in table.chains if chain.builtin]
-    lines = [f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in own]]
+    lines = [f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in reversed(own)]]
     for chain in builtin:
         lines += _deletions(chain)
     for chain in own:

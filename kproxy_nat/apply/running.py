@@ -1,22 +1,31 @@
 """Running a tool that reads or writes rules, which are tens of megabytes.
 
-The texts are files in memory (memfd_create(2)) rather than pipes: a tool works at its own pace, nobody has to
-pump, and what it is given is there to its end, also when the caller is killed.
+What tools print goes to files in memory (memfd_create(2)) rather than to pipes, and what they are given
+mostly comes from there, too: a tool works at its own pace, and nobody has to pump.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 from kproxy_nat.errors import ApplyError, Code, Problem
 
 _ENCODING = "utf-8"
 _ERRORS = "surrogateescape"
+_PIPE_BYTES = 1 << 20
+"""So that a tool has something to read while the processors are busy; what pipe(7) allows anybody."""
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+"""Lets glibc (since 2.35) ask for huge pages. For each rule, the iptables tools search lists of chains
+that are spread over all of their memory.
+"""
 
 
 class RuleRefusedError(ApplyError):
@@ -46,12 +55,92 @@ def run_tool(
             given.write(text.encode(_ENCODING, _ERRORS))
             given.seek(0)
             status = subprocess.run(
-                command, stdin=given, stdout=printed, stderr=said, check=False, pass_fds=inherited
+                command,
+                env=_environment(),
+                stdin=given,
+                stdout=printed,
+                stderr=said,
+                check=False,
+                pass_fds=inherited,
             ).returncode
             return subprocess.CompletedProcess(command, status, _content(printed), _content(said))
     except OSError as error:
-        message = f"cannot run {command[0]}: {error.strerror or error}"
-        raise ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint)) from None
+        raise _cannot_run(command, hint, error) from None
+
+
+class FedTool:
+    """A tool that gets the first part of its input from a pipe, while others work, and then has to wait.
+
+    When we are killed, the pipe ends where we were.
+
+    Args:
+        command: as those of :func:`run_tool`, by which it is started.
+        first: what it may read at once.
+        inherited: open files that it gets, too.
+        hint: what to do when it is not there.
+
+    Raises:
+        ApplyError: it cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], first: str, inherited: Sequence[int], hint: str
+    ) -> None:
+        self._command = command
+        with ExitStack() as files:
+            self._printed, self._said = (files.enter_context(_memory()) for _ in range(2))
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=_environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=self._printed,
+                    stderr=self._said,
+                    pass_fds=inherited,
+                )
+            except OSError as error:
+                raise _cannot_run(command, hint, error) from None
+            self._files = files.pop_all()
+        self._enlarge_pipe()
+        self._has_all = False
+        self._writer = Thread(target=self._write, args=(first,))
+        self._writer.start()
+
+    def finish(self, rest: str) -> subprocess.CompletedProcess[str]:
+        """Give it the rest, and return when it is done."""
+        self._has_all = True
+        self._writer.join()
+        self._write(rest)
+        return self._ended()
+
+    def kill(self) -> None:
+        """End it, unless it is getting the rest."""
+        if not self._has_all:
+            self._has_all = True
+            self._process.kill()
+            self._writer.join()
+            self._ended()
+
+    def _enlarge_pipe(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # A smaller one will do.
+            fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def _write(self, text: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # It has ended, and says why.
+            self._process.stdin.write(text.encode(_ENCODING, _ERRORS))
+            self._process.stdin.flush()
+
+    def _ended(self) -> subprocess.CompletedProcess[str]:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with self._files:
+            status = self._process.wait()
+            return subprocess.CompletedProcess(
+                self._command, status, _content(self._printed), _content(self._said)
+            )
 
 
 def refused_line(pattern: re.Pattern[str], said: str, text: str) -> str:
@@ -66,6 +155,15 @@ def refused_line(pattern: re.Pattern[str], said: str, text: str) -> str:
     lines = text.split("\n")
     number = int(found[1]) if found else 0
     return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _environment() -> dict[str, str]:
+    return {"GLIBC_TUNABLES": _HUGE_PAGES, **os.environ}
+
+
+def _cannot_run(command: Sequence[str | Path], hint: str, error: OSError) -> ApplyError:
+    message = f"cannot run {command[0]}: {error.strerror or error}"
+    return ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint))
 
 
 def _memory() -> BinaryIO:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Loading
 from kproxy_nat.apply.engines import Engines
 from kproxy_nat.apply.generations import Generations
 from kproxy_nat.apply.namespaces import Namespace
@@ -65,9 +66,18 @@ class Site:
         """Return the live rules of several backends, with counters."""
         return self.start_reading(backends).rules({})
 
+    def prepare(self, backend: Backend, change: FamilyChange) -> Loading:
+        """Begin with what takes long about a change that is not empty."""
+        return self.namespace.run(self.engines.of(backend.mode).prepare, change)
+
+    def commit(self, loading: Loading) -> None:
+        """Carry out a change that was prepared."""
+        self.namespace.run(loading.commit)
+
     def load(self, backend: Backend, change: FamilyChange) -> None:
-        """Carry out a change."""
-        self.namespace.run(self.engines.of(backend.mode).load, change)
+        """Prepare and carry out a change."""
+        if change.tables:
+            self.commit(self.prepare(backend, change))
 
     def test(self, backend: Backend, change: FamilyChange) -> None:
         """Let the tool check a change."""

@@ -66,11 +66,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         if plan is not None:
             _apply_plan(plan, target, reporter, params["confirm"])
             return
-        loaded = load_views(params, target, reporter)
-        try:
-            _apply_views(loaded, target, reporter, params)
-        except RuleRefusedError as error:
-            raise blame(error, loaded.views, loaded.layout) from None
+        _apply_sources(target, reporter, params)
 
 
 def _take_variant(plan: Plan, params: dict[str, Any]) -> None:
@@ -85,6 +81,15 @@ def _apply_plan(plan: Plan, target: Target, reporter: Reporter, confirm: float |
         live = site.read_all(plan.changes)
         check_current(plan, target.namespace.identity, live)
         carry_out(plan, live, Way(target, site, lock, reporter, confirm))
+
+
+def _apply_sources(target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
+    """Keep what was read and compiled to this function: while it is there, collecting garbage takes long."""
+    loaded = load_views(params, target, reporter)
+    try:
+        _apply_views(loaded, target, reporter, params)
+    except RuleRefusedError as error:
+        raise blame(error, loaded.views, loaded.layout) from None
 
 
 def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from kproxy_nat.ruleset.rules import BUILTIN_CHAINS, TABLE_ORDER
 
 _TABLE = re.compile(r"^\*(\S+)$", re.MULTILINE)
 _CHAIN = re.compile(r"^:(\S+) (\S+)", re.MULTILINE)
+_RULES = re.compile(r"\n(?:-A |\[)")
 _COUNTERS = re.compile(r"^\[\d+:\d+\] ", re.MULTILINE)
 _USER_CHAIN = " - [0:0]\n"
 """How the line of a user chain ends."""
@@ -63,9 +64,7 @@ def split_dump(text: str, family: IpFamily, like: Dump | None = None) -> Dump:
     there.
     """
     known = like or Dump(family)
-    tables = {
-        name: _table(name, text, start, end, known.table(name).chains) for name, start, end in _sections(text)
-    }
+    tables = {name: _table(name, text, start, end, known.table(name)) for name, start, end in _sections(text)}
     return Dump(family, tables)
 
 
@@ -93,8 +92,7 @@ def join_dump(dump: Dump) -> str:
         builtin, user = _builtin_chains(table), table.user_chains()
         parts.append(f"*{name}\n")
         parts += [f":{chain} {table.policies[chain]} [0:0]\n" for chain in builtin]
-        if user:
-            parts += (":", f"{_USER_CHAIN}:".join(user), _USER_CHAIN)
+        parts.append(_declared(user))
         parts += map(table.chains.__getitem__, builtin)
         parts += map(table.chains.__getitem__, user)
         parts.append("COMMIT\n")
@@ -112,14 +110,22 @@ def _sections(text: str) -> Iterator[tuple[str, int, int]]:
         found = _TABLE.search(text, end)
 
 
-def _table(name: str, text: str, start: int, end: int, like: Mapping[str, str]) -> DumpedTable:
+def _table(name: str, text: str, start: int, end: int, like: DumpedTable) -> DumpedTable:
     """Cut a table's part of a text, which can be large: it is copied as seldom as possible."""
-    found = [at for at in (text.find("\n-A ", start - 1, end), text.find("\n[", start - 1, end)) if at >= 0]
-    first = min(found, default=end - 1)
-    chains, policies = _declarations(text[start : first + 1])
-    for chain, block in _blocks(_without_counters(text[first:end]), like):
+    found = _RULES.search(text, start - 1, end)
+    first = found.start() if found else end - 1
+    chains, policies = _declarations(text[start : first + 1], like)
+    rules = _without_counters(text[first:end])
+    if list(chains) == list(like.chains) and _is_listed(like.chains, rules):
+        return DumpedTable(name, policies, like.chains)
+    for chain, block in _blocks(rules, like.chains):
         chains[chain] = chains[chain] + block if chains.get(chain) else block
     return DumpedTable(name, policies, chains)
+
+
+def _is_listed(chains: Mapping[str, str], rules: str) -> bool:
+    """Tell whether a text is that of all chains, in their order, after a line feed."""
+    return sum(map(len, chains.values())) == len(rules) - 1 and rules.endswith("".join(chains.values()))
 
 
 def _without_counters(rules: str) -> str:
@@ -130,17 +136,31 @@ def _without_counters(rules: str) -> str:
     return _COUNTERS.sub("", rules) if "\n[" in rules else rules
 
 
-def _declarations(declared: str) -> tuple[dict[str, str], dict[str, str]]:
+def _declarations(declared: str, like: DumpedTable) -> tuple[dict[str, str], dict[str, str]]:
     """Return all chains, without rules, and the policies of the built-in ones, which are listed first."""
+    first, others = _user_chains(declared, [chain for chain in like.chains if chain not in like.policies])
+    found = _CHAIN.findall(first)
+    chains = dict.fromkeys([*(chain for chain, _ in found), *others], "")
+    return chains, {chain: policy for chain, policy in found if policy != "-"}
+
+
+def _user_chains(declared: str, expected: list[str]) -> tuple[str, list[str]]:
+    """Return the chains that are listed last, as user chains are, and what is before them."""
+    last = _declared(expected)
+    if expected and f"\n{declared}".endswith(f"\n{last}"):
+        return declared.removesuffix(last), expected
     first, *others = declared.split(f"{_USER_CHAIN}:")
     if others:
         first += _USER_CHAIN
         others[-1] = others[-1].removesuffix(_USER_CHAIN)
     if "\n" in "".join(others):  # They are not listed as expected.
-        first, others = declared, []
-    found = _CHAIN.findall(first)
-    chains = dict.fromkeys([*(chain for chain, _ in found), *others], "")
-    return chains, {chain: policy for chain, policy in found if policy != "-"}
+        return declared, []
+    return first, others
+
+
+def _declared(user: list[str]) -> str:
+    """Return the lines of user chains."""
+    return f":{f'{_USER_CHAIN}:'.join(user)}{_USER_CHAIN}" if user else ""
 
 
 def _blocks(rules: str, like: Mapping[str, str]) -> Iterator[tuple[str, str]]:

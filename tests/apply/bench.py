@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Engine
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.tables import merged, normal, render
 from tests.patience import patient
@@ -136,6 +138,11 @@ def expected(source: Path, foreign: Mapping[IpFamily, str] = NOTHING, *options: 
     """Return the dumps after a first apply over foreign rules."""
     rules = compiled(source, *(options or ("--nfacct",)))
     return {family: render(merged(foreign[family], rules[family])) for family in IpFamily}
+
+
+def load(engine: Engine, change: FamilyChange) -> None:
+    """Let an engine carry out a change."""
+    engine.prepare(change).commit()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import NOTHING, Bench, expected, put_before, wait_until
 from tests.apply.processes import State, driven, locks_are_free, run, started, state
 from tests.kernel.netns import VARIANTS, requires_kernel
+from tests.oracle.manifests import endpoint_slice, many_endpoints, node, service
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -124,6 +125,33 @@ def test_killed_while_the_tool_works(
     wait_until(lambda: locks_are_free(bench))
     assert state(bench) == before
     assert told(bench.done("delete").err) == [BROUGHT_BACK]
+
+
+@pytest.mark.parametrize("endpoints", [1, 500])
+def test_killed_before_the_tool_may_commit(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoints: int
+) -> None:
+    """It changes nothing, be it given all but the last line, or only as much as a pipe holds."""
+    go = tmp_path / "go"
+    script = f'until [ -e "{go}" ]; do sleep 0.05; done\nexec "$REAL" "$@"'
+    put_before(f"iptables-{bench.variant}-restore", script, tmp_path / "tools", monkeypatch)
+    try:
+        done = run(driven(bench, Step.SYSCTLS_CLOSED, "kill all", "apply", manifests(tmp_path, endpoints)))
+        assert done.returncode == -signal.SIGKILL, done
+        assert not locks_are_free(bench)
+    finally:
+        go.touch()
+    wait_until(lambda: locks_are_free(bench))
+    assert bench.dump() == NOTHING
+    assert told(bench.done("delete").err) == [BROUGHT_BACK]
+
+
+def manifests(folder: Path, endpoints: int) -> Path:
+    """Write a Service with so many endpoints."""
+    path = folder / "manifests.json"
+    items = [node(), service(), endpoint_slice(endpoints=many_endpoints(endpoints))]
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize("who", ["kill", "kill all"])

@@ -27,6 +27,7 @@ from kproxy_nat.lowering.nftables_compact import SHARED_ELEMENTS
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
+from tests.apply.bench import load
 from tests.kernel.netns import requires_kernel
 from tests.oracle.compiling import cluster_of, options_of, random_input
 from tests.oracle.manifests import endpoint, endpoint_slice, many_endpoints, node, port, service
@@ -71,7 +72,7 @@ def test_from_one_to_the_next(namespace: Namespace, family: IpFamily) -> None:
         change = plan_change(BACKENDS[family], live, new)
         assert predict(live.dump, change) == new
         namespace.run(engine.test, change)
-        namespace.run(engine.load, change)
+        namespace.run(load, engine, change)
         text = namespace.run(engine.save, family, counters=True)
         assert split_listing(text, family) == new
         assert plan_change(BACKENDS[family], LiveRules(text, new), new).tables == ()
@@ -148,6 +149,6 @@ def test_rules_upon_maps_that_are_there(namespace: Namespace, protocol: str) -> 
         view = build_view(cluster, options_of(cluster, mode=ProxyMode.NFTABLES), IpFamily.IPV4)
         wanted.append(rules_for(view, COMPACT))
     for old, new in pairwise([Dump(IpFamily.IPV4), *wanted]):
-        namespace.run(engine.load, plan_change(Backend.NFT_IP, LiveRules("", old), new))
+        namespace.run(load, engine, plan_change(Backend.NFT_IP, LiveRules("", old), new))
         text = namespace.run(engine.save, IpFamily.IPV4, counters=True)
         assert split_listing(text, IpFamily.IPV4) == new

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from kproxy_nat.errors import ApplyError, Code
 from kproxy_nat.formats.iptables_dump import Dump, rule_counters, split_dump
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.rules import BUILTIN_CHAINS
-from tests.apply.bench import Bench
+from tests.apply.bench import Bench, load
 from tests.conformance.scenarios import SCENARIOS, Scenario
 from tests.corpus import HERE as CORPUS
 from tests.corpus import identity_dump, read, without_comments
@@ -91,7 +92,7 @@ class Place:
         return self.namespace.run(PythonIptablesEngine(PATIENCE).save, family, counters=counters)
 
     def change(self, change: FamilyChange) -> None:
-        self.namespace.run(PythonIptablesEngine(PATIENCE).load, change)
+        self.namespace.run(load, PythonIptablesEngine(PATIENCE), change)
 
 
 @contextmanager
@@ -254,7 +255,7 @@ def test_revisions_leave_what_the_tools_leave(family: IpFamily, place: Place, ot
         change = plan_change(LiveRules(text, split_dump(text, family)), wanted)
         assert change.tables
         place.change(change)
-        other_place.namespace.run(tools.load, change)
+        other_place.namespace.run(load, tools, change)
         assert place.listed(family, "--counters") == other_place.listed(family, "--counters")
     assert foreign.splitlines()[3] in place.listed(family, "--counters")
 
@@ -313,7 +314,7 @@ REFUSED = {
 def test_refused_rules_are_named(arguments: str, place: Place) -> None:
     change = one_rule(arguments)
     engine = PythonIptablesEngine(PATIENCE)
-    for work in (engine.test, engine.load):
+    for work in (engine.test, partial(load, engine)):
         with pytest.raises(ApplyError, match=re.escape(REFUSED[arguments])) as caught:
             place.namespace.run(work, change)
         (problem,) = caught.value.problems
@@ -378,7 +379,7 @@ def test_the_lock_of_the_tools_is_respected(
     engine = PythonIptablesEngine(0)
     with path.open("w") as held, ExitStack() as stack:
         fcntl.flock(held, fcntl.LOCK_EX)
-        for work in (engine.load, engine.test):
+        for work in (partial(load, engine), engine.test):
             with pytest.raises(ApplyError, match=f"another program has held {path} for 0 s") as caught:
                 place.namespace.run(work, one_rule("-j RETURN"))
             assert caught.value.problems[0].code is Code.XTABLES_LOCKED
@@ -434,7 +435,7 @@ except ApplyError as error:
 
 @pytest.mark.parametrize("variant", ["legacy"])
 def test_command_line(bench: Bench, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RestoreEngine, "load", None)
+    monkeypatch.setattr(RestoreEngine, "prepare", None)
     monkeypatch.setattr(RestoreEngine, "save", None)
     engine = ("--engine", python_iptables_engine.NAME)
     empty = bench.done("delete", *engine)

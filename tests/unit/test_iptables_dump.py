@@ -100,6 +100,18 @@ def test_chains_that_are_the_same_are_not_kept_twice() -> None:
         assert block is known.table("nat").chains[name]
 
 
+def test_a_dump_with_all_the_same_chains_shares_them() -> None:
+    known = split_dump(SMALL, V4).table("nat")
+    other = split_dump(SMALL.replace(":INPUT DROP [0:0]", ":INPUT ACCEPT [5:6]"), V4, split_dump(SMALL, V4))
+    assert other.table("nat") == DumpedTable("nat", {**known.policies, "INPUT": "ACCEPT"}, known.chains)
+
+
+def test_a_chain_whose_name_ends_like_an_expected_one() -> None:
+    expected = split_dump("*nat\n:A - [0:0]\n-A A -j X\nCOMMIT\n", V4)
+    text = "*nat\n:B:A - [0:0]\n-A B:A -j X\nCOMMIT\n"
+    assert split_dump(text, V4, expected).table("nat").chains == {"B:A": "-A B:A -j X\n"}
+
+
 def test_a_small_dump() -> None:
     table = split_dump(SMALL, V4).table("nat")
     accept = dict.fromkeys(BUILTIN_CHAINS["nat"], "ACCEPT")

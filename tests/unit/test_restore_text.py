@@ -124,8 +124,8 @@ def test_the_whole_text() -> None:
     change = FamilyChange(IpFamily.IPV4, (TableChange("nat", chains, counters),))
     assert restore_text(change) == (
         "*nat\n"
-        ":KUBE-SEP-OLD - [0:0]\n"
         ":KUBE-SERVICES - [0:0]\n"
+        ":KUBE-SEP-OLD - [0:0]\n"
         "-D OUTPUT -j KUBE-SEP-OLD\n"
         "-A KUBE-SERVICES -p tcp\n"
         "[1:2] -A KUBE-SERVICES -p udp\n"
