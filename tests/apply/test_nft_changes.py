@@ -125,7 +125,7 @@ def test_services_that_exchange_their_addresses(namespace: Namespace, addresses:
         wanted.append(rules_for(view, COMPACT))
     for old, new in pairwise([Dump(family), *wanted]):
         change = plan_change(BACKENDS[family], LiveRules("", old), new)
-        namespace.run(engine.load, change)
+        namespace.run(engine.prepare(change).commit)
         assert split_listing(namespace.run(engine.save, family, counters=True), family) == new
     (part,) = change.tables
     assert [block.name for block in part.chains] == ["map service-ips"]

@@ -125,7 +125,7 @@ def test_a_setting(bench: Bench, first: Path) -> None:
 def test_connections_of_a_service(bench: Bench, first: Path, layout: str) -> None:
     """They are the packets that rules have counted which name a frontend, or an endpoint."""
     bench.done("apply", first, "--layout", layout)
-    local, endpoint = "-d 127.0.0.0/8 -p tcp .*--dport 30080", "DNAT --to-destination 10.180.2.5:8080"
+    local, endpoint = "-d 127.0.0.0/8 -p tcp .*--dports? 30080", "DNAT --to-destination 10.180.2.5:8080"
     words = {"10.96.12.34/32": 3, local: 4, endpoint: 5}
     counted = bench.counted(IpFamily.IPV4)
     for word, count in words.items():
