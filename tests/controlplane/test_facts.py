@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ALLOCATION = "tests/unit/test_controlplane_allocation.py"
+ADDRESSES = "tests/unit/test_controlplane_addresses.py"
+NODE_PORTS = "tests/unit/test_controlplane_node_ports.py"
 ADMISSION = "tests/unit/test_controlplane_admission.py"
 COMPLETION = "tests/unit/test_controlplane_completion.py"
 HINTS = "tests/unit/test_controlplane_hints.py"
@@ -283,87 +285,87 @@ FACTS: list[tuple[str, str, str, str]] = [
     (
         "12.3",
         "neither network nor broadcast address",
-        ALLOCATION,
+        ADDRESSES,
         "test_ranges_of_16_have_one_band_without_network_and_ipv4_broadcast",
     ),
     (
         "12.3",
         "IPv6 ranges have a prefix of 64 at least",
-        ALLOCATION,
+        ADDRESSES,
         "test_ipv6_cidrs_have_at_least_64_bits_of_prefix",
     ),
-    ("12.3", "static and dynamic band", ALLOCATION, "test_static_and_dynamic_band"),
+    ("12.3", "static and dynamic band", ADDRESSES, "test_static_and_dynamic_band"),
     (
         "12.3",
         "addresses come from the upper band",
-        ALLOCATION,
+        ADDRESSES,
         "test_addresses_come_from_the_dynamic_band",
     ),
     (
         "12.3",
         "the search goes around",
-        ALLOCATION,
+        ADDRESSES,
         "test_probing_goes_around_at_the_end_of_the_band",
     ),
     (
         "12.3",
         "the lower band only when that is full",
-        ALLOCATION,
+        ADDRESSES,
         "test_the_lower_band_is_used_when_the_upper_one_is_full",
     ),
     (
         "12.3",
         "explicit ones from either",
-        ALLOCATION,
+        ADDRESSES,
         "test_an_explicit_address_may_come_from_either_band",
     ),
     (
         "12.3",
         "out of range is an error",
-        ALLOCATION,
+        ADDRESSES,
         "test_an_explicit_address_out_of_range_is_refused",
     ),
     (
         "12.3",
         "taken is an error",
-        ALLOCATION,
+        ADDRESSES,
         "test_an_address_that_two_ask_for_is_the_firsts_by_name",
     ),
     (
         "12.3",
         "any of several ranges will do",
-        ALLOCATION,
+        ADDRESSES,
         "test_several_cidrs_any_that_holds_an_explicit_address_and_the_next_when_one_is_full",
     ),
     (
         "12.3",
         "an address is allocated by its value",
-        ALLOCATION,
+        ADDRESSES,
         "test_addresses_are_compared_by_value",
     ),
-    ("12.4", "node ports have bands, too", ALLOCATION, "test_static_and_dynamic_band"),
+    ("12.4", "node ports have bands, too", ADDRESSES, "test_static_and_dynamic_band"),
     (
         "12.4",
         "health checks come from the same range",
-        ALLOCATION,
+        NODE_PORTS,
         "test_health_check_node_ports_come_from_the_same_range",
     ),
     (
         "12.4",
         "protocols of one port share a node port",
-        ALLOCATION,
+        NODE_PORTS,
         "test_protocols_of_one_port_share_a_node_port",
     ),
     (
         "12.4",
         "explicit ones only without allocation",
-        ALLOCATION,
+        NODE_PORTS,
         "test_explicit_ports_without_allocation_are_taken_all_the_same",
     ),
     (
         "12.4",
         "numbers, whatever the protocol",
-        ALLOCATION,
+        NODE_PORTS,
         "test_ports_are_allocated_by_number_whatever_the_protocol",
     ),
     ("12.5", "ports: one at least, named, unique, in range", OBJECTS, "test_ports_of_a_service"),
@@ -395,7 +397,7 @@ FACTS: list[tuple[str, str, str, str]] = [
     (
         "12.5",
         "health checks for LoadBalancer and Local",
-        ALLOCATION,
+        NODE_PORTS,
         "test_only_load_balancers_with_policy_local_have_health_checks",
     ),
     (
