@@ -64,8 +64,7 @@ def known_to_json(listing: str) -> str:
 def without_braces_of_one(listing: str) -> str:
     """Write sets of one value as nft does when it reads its listing again.
 
-    One address is left after nft merged networks. Only later versions list one protocol as it was written.
+    One address is left after nft merged networks; one protocol is listed as it was written.
     """
-    of_one = r"([sd]addr|meta l4proto)" if is_later() else r"([sd]addr)"
-    pattern = rf"{of_one} (!= )?\{{ ([^ ,]+) \}}"
+    pattern = r"([sd]addr|meta l4proto) (!= )?\{ ([^ ,]+) \}"
     return re.sub(pattern, lambda found: f"{found[1]} {found[2] or ''}{found[3]}", listing)
