@@ -37,6 +37,9 @@ _PENDING = (
 )
 """What libraries have registered, and nobody has looked for yet."""
 
+_LONGER_BY = 8
+"""Bytes by which limits of options have grown."""
+
 _PREFIXES = {libxtables.NFPROTO_IPV4: "libipt_", libxtables.NFPROTO_IPV6: "libip6t_"}
 _ANY_FAMILY = 0
 
@@ -86,6 +89,29 @@ def find_extension(kind: Kind, name: str, nfproto: int) -> Any:
     for path in present:
         _load(path, nfproto)
     return _registered(kind, name, nfproto) if present else None
+
+
+def options_of(module: Any) -> Iterator[Any]:
+    """Yield the descriptions of an extension's options, where they are in the library's memory."""
+    address = ctypes.addressof(module.x6_options[0])
+    while (known := libxtables.xt_option_entry.from_address(address)).name is not None:
+        yield known
+        address += _option_size()
+
+
+@functools.cache
+def _option_size() -> int:
+    """Return how far apart they are: those of iptables 1.8.11 are longer than python-iptables knows.
+
+    Where the next name would be after a shorter one, the longer ones have a limit; and the first option of
+    MASQUERADE, which has several, has no limits.
+    """
+    size = ctypes.sizeof(libxtables.xt_option_entry)
+    module = find_extension(TARGET, "MASQUERADE", libxtables.NFPROTO_IPV4)
+    if module is None:
+        return size
+    name = ctypes.c_void_p.from_address(ctypes.addressof(module.x6_options[0]) + size)
+    return size if name.value else size + _LONGER_BY
 
 
 def _registered(kind: Kind, name: str, nfproto: int) -> Any:

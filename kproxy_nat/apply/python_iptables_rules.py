@@ -24,7 +24,15 @@ from typing import Any
 from iptc import ip4tc, ip6tc
 from iptc import xtables as libxtables
 
-from kproxy_nat.apply.python_iptables_extensions import MATCH, STANDARD, TARGET, XTABLES, Kind, find_extension
+from kproxy_nat.apply.python_iptables_extensions import (
+    MATCH,
+    STANDARD,
+    TARGET,
+    XTABLES,
+    Kind,
+    find_extension,
+    options_of,
+)
 from kproxy_nat.formats.iptables_headers import PROTOCOL_NAMES
 from kproxy_nat.formats.iptables_quoting import QuotingError, split_words
 from kproxy_nat.net.addresses import IpFamily
@@ -389,11 +397,7 @@ def _option_values(module: Any, option: str, words: deque[str]) -> list[str]:
 
 def _known_option(module: Any, name: bytes) -> Any:
     """Return the description of an option; ``None`` where there is none."""
-    position = 0
-    while module.x6_options[position].name not in (None, name):
-        position += 1
-    known = module.x6_options[position]
-    return known if known.name else None
+    return next((known for known in options_of(module) if known.name == name), None)
 
 
 def _write_header(header: Any, option: str, value: str, negated: bool, layout: Layout) -> None:

@@ -2,7 +2,8 @@
 
 Every listing is accepted: statements and properties that have no type here are kept as JSON. Objects that
 only statements name (counters, quotas, flowtables, ...) are passed over. nft 1.0.6 leaves comments of tables
-and chains out of its JSON, and the flag ``dynamic``, which sets get back that rules add to.
+and chains out of its JSON, and the flag ``dynamic``, which sets get back that rules add to. Sets that
+expressions declare have the types of these in the JSON of nft 1.0.6, and the expressions in that of 1.1.3.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import msgspec
 
 from kproxy_nat.errors import Code, InvalidInputError, Location, Problem
 from kproxy_nat.formats.nft_json_statements import (
+    FAMILIES,
     Json,
+    parse_key,
     parse_key_value,
     parse_rule,
     parse_verdict,
 )
+from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.ruleset.nft_transactions import (
     AddChain,
     AddRule,
@@ -28,6 +32,7 @@ from kproxy_nat.ruleset.nft_transactions import (
     NftTableTransaction,
     evaluate_nft,
 )
+from kproxy_nat.ruleset.nft_values import key_types, transport_of
 from kproxy_nat.ruleset.rules import BOTH_FAMILIES, NFT_FAMILIES, Hook, Ruleset, Table
 from kproxy_nat.ruleset.sets import VERDICT, Element, NamedSet, ordered_flags
 from kproxy_nat.ruleset.transactions import TransactionError
@@ -170,20 +175,22 @@ def _rule(body: Json) -> _Read:
 
 def _set(body: Json) -> _Read:
     found = msgspec.convert(body, _JsonSet)
-    value_types = _types(found.map)
-    elements = [_element(element, value_types) for element in found.elem]
+    (keys, transport), (values, other) = (_declared(part, found.family) for part in (found.type, found.map))
+    elements = [_element(element, values) for element in found.elem]
     known = {name: value for name, value in body.items() if name not in _SET_FIELDS}
-    known |= {name: body[name] for name in ("type", "map") if isinstance(body.get(name), dict)}
+    untyped = {"type": keys, "map": values}
+    known |= {name: body[name] for name, types in untyped.items() if types == (TYPEOF,)}
     named = NamedSet(
         found.name,
-        _types(found.type),
-        value_types,
+        keys,
+        values,
         found.comment,
         ordered_flags(_names(found.flags)),
         found.timeout,
         found.size,
         {element.key: element for element in elements},
         _json(known),
+        transport or other,
     )
     return found.family, found.table, AddSet(named)
 
@@ -196,11 +203,18 @@ def _names(value: str | list[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _types(value: str | list[str] | dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of types; ``typeof`` where an expression tells them."""
-    if isinstance(value, dict):
-        return (TYPEOF,)
-    return tuple(value.split(" . ")) if isinstance(value, str) and value else tuple(value)
+def _declared(value: str | list[str] | dict[str, Any], family: str) -> tuple[tuple[str, ...], str]:
+    """Return the types of keys or values, and the protocol of an expression that declares them.
+
+    The only type is ``typeof`` where an expression does that is not known here.
+    """
+    if not isinstance(value, dict):
+        return tuple(value.split(" . ")) if isinstance(value, str) and value else tuple(value), ""
+    key = parse_key(value.get(TYPEOF), family)
+    if not key:
+        return (TYPEOF,), ""
+    # A table of another family has no addresses in its keys that are known here.
+    return key_types(key, FAMILIES.get(family, IpFamily.IPV4)), transport_of(key)
 
 
 def _element(entry: Json, value_types: tuple[str, ...]) -> Element:

@@ -143,6 +143,14 @@ def parse_verdict(value: Json) -> Verdict:
     raise ValueError(f"not a verdict: {msgspec.json.encode(value).decode()[:80]}")
 
 
+def parse_key(value: Json, family: str) -> Key | None:
+    """Return what a set is declared to hold by an expression; ``None`` if a part of it has no type here."""
+    try:
+        return _key(value, family)
+    except (_UntypedError, TypeError, ValueError):
+        return None
+
+
 def _set_name(value: Json) -> str:
     text = _text(value)
     if not text.startswith("@"):

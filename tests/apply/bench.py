@@ -19,6 +19,7 @@ from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.engine import Engine
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.tables import merged, normal, render
+from tests.kernel.netns import WAIT
 from tests.patience import patient
 
 ROOT = Path(__file__).parents[2]
@@ -91,10 +92,10 @@ class Bench:
         return done.stdout
 
     def iptables(self, rule: str, family: IpFamily = IpFamily.IPV4) -> None:
-        self.inside(f"{TOOLS[family]}-{self.variant}", *rule.split())
+        self.inside(f"{TOOLS[family]}-{self.variant}", WAIT, *rule.split())
 
     def load(self, text: str, family: IpFamily = IpFamily.IPV4, *options: str) -> None:
-        self.inside(f"{TOOLS[family]}-{self.variant}-restore", *options, stdin=text)
+        self.inside(f"{TOOLS[family]}-{self.variant}-restore", WAIT, *options, stdin=text)
 
     def counted(self, family: IpFamily) -> str:
         """Return the rules with counters."""

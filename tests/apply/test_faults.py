@@ -39,7 +39,7 @@ from tests.apply.processes import (
     state,
 )
 from tests.apply.tables import numbered
-from tests.kernel.netns import requires_kernel
+from tests.kernel.netns import WAIT, requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -110,7 +110,7 @@ class TestRestoring:
         self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tool = ["ip", "netns", "exec", bench.name, f"iptables-{bench.variant}"]
-        at_step(monkeypatch, Step.IP6TABLES_LOADED, *tool, "-t", "nat", "-F", "KUBE-SERVICES")
+        at_step(monkeypatch, Step.IP6TABLES_LOADED, *tool, WAIT, "-t", "nat", "-F", "KUBE-SERVICES")
         result = bench.run("apply", first)
         assert result.status == 5
         message = "iptables: chain KUBE-SERVICES of table nat is not what was loaded"

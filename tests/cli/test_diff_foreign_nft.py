@@ -63,6 +63,15 @@ def test_it_does_not_differ_from_itself(path: Path) -> None:
         assert out in ("", "no difference\n")
 
 
+@pytest.mark.parametrize("later", ["identity-1.1.3.txt", "identity-1.1.3.json"])
+def test_the_spelling_of_a_later_nft_is_no_difference(later: str) -> None:
+    for sides in (
+        (GALLERY / "identity.nft", HERE / "nft" / later),
+        (HERE / "nft" / later, GALLERY / "identity.nft"),
+    ):
+        assert run("diff", *sides) == (0, "no difference\n", "")
+
+
 @by_listing
 def test_one_rule_more_is_one_edit(path: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.nft"

@@ -28,6 +28,8 @@ TOOLS = (
     "ip6tables-nft-restore",
 )
 TIMEOUT = patient(120)
+WAIT = "-w"
+"""The legacy tools have one lock for all namespaces. Those of 1.8.11 do not wait for it unless told to."""
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -64,7 +66,7 @@ def load_and_save(
     tool = f"{'iptables' if family is IpFamily.IPV4 else 'ip6tables'}-{variant}"
     objects = [f"nfacct add {shlex.quote(name)} || exit" for name in nfacct]
     done = run_in_fresh_namespace(
-        "\n".join([*objects, f"{tool}-restore || exit", f"{tool}-save"]), rules_text
+        "\n".join([*objects, f"{tool}-restore {WAIT} || exit", f"{tool}-save"]), rules_text
     )
     if done.returncode:
         raise KernelRefusedError(done.stderr)

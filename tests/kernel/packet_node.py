@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
+from tests.kernel.netns import WAIT
 from tests.patience import patient
 
 NODE, CLIENT = "node", "client"
@@ -39,7 +40,8 @@ class PacketNode:
 
     def restore(self, rules: str, variant: str, *arguments: str) -> None:
         """Load rules on the node."""
-        command = ["ip", "netns", "exec", self.spaces[NODE].label, f"iptables-{variant}-restore", *arguments]
+        inside = ["ip", "netns", "exec", self.spaces[NODE].label]
+        command = [*inside, f"iptables-{variant}-restore", WAIT, *arguments]
         subprocess.run(command, input=rules, text=True, check=True)
 
     def ask(self, who: str, address: str, port: int) -> Answer:

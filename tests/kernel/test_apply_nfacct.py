@@ -15,7 +15,7 @@ from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from kproxy_nat.apply.nfacct_objects import delete_nfacct, ensure_nfacct, has_nfacct, list_nfacct
 from kproxy_nat.errors import ApplyError, Code
 from kproxy_nat.lowering.iptables_common import NfacctCounter
-from tests.kernel.netns import VARIANTS, requires_kernel
+from tests.kernel.netns import VARIANTS, WAIT, requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -65,10 +65,10 @@ def test_those_of_others_are_listed_and_stay(namespace: Namespace) -> None:
 def test_one_that_a_rule_refers_to_is_kept(namespace: Namespace, variant: str) -> None:
     rule = ("INPUT", "-m", "nfacct", "--nfacct-name", "used")
     namespace.run(ensure_nfacct, ["used", "free"])
-    command(namespace, f"iptables-{variant}", "-A", *rule)
+    command(namespace, f"iptables-{variant}", WAIT, "-A", *rule)
     assert namespace.run(delete_nfacct, ["used", "free", "never-there"]) == ("used",)
     assert told_by_nfacct(namespace) == {"used"}
-    command(namespace, f"iptables-{variant}", "-D", *rule)
+    command(namespace, f"iptables-{variant}", WAIT, "-D", *rule)
     assert namespace.run(delete_nfacct, ["used"]) == ()
     assert told_by_nfacct(namespace) == set()
 

@@ -21,6 +21,7 @@ from tests.conformance.scenarios import SCENARIOS, Scenario
 from tests.golden.gallery import TOPICS, compact_text, rule_text
 from tests.kernel.netns import (
     VARIANTS,
+    WAIT,
     KernelRefusedError,
     load_and_save,
     requires_kernel,
@@ -58,9 +59,9 @@ def load_transaction(jumps: str, transaction: str, variant: str, family: IpFamil
     (folder / "jumps").write_text(jumps)
     (folder / "transaction").write_text(transaction)
     tool = f"{'iptables' if family is IpFamily.IPV4 else 'ip6tables'}-{variant}"
-    apply = f"{tool}-restore --noflush --counters < {folder}/transaction || exit"
+    apply = f"{tool}-restore {WAIT} --noflush --counters < {folder}/transaction || exit"
     objects = [f"nfacct add {name} || exit" for name in counters_in(transaction)]
-    script = [*objects, f"{tool}-restore < {folder}/jumps || exit", apply, apply, f"{tool}-save"]
+    script = [*objects, f"{tool}-restore {WAIT} < {folder}/jumps || exit", apply, apply, f"{tool}-save"]
     done = run_in_fresh_namespace("\n".join(script))
     assert done.returncode == 0, done.stderr
     return re.sub(r"(?m)^#.*\n", "", done.stdout)

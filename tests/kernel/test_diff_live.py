@@ -13,7 +13,7 @@ import pytest
 from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from tests.conformance.command_line import run
 from tests.golden.gallery import GALLERY
-from tests.kernel.netns import VARIANTS, requires_kernel
+from tests.kernel.netns import VARIANTS, WAIT, requires_kernel
 from tests.patience import patient
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
@@ -30,7 +30,7 @@ def namespace() -> Iterator[Namespace]:
 
 
 def load(namespace: Namespace, variant: str, rules: str) -> None:
-    argv = ["ip", "netns", "exec", namespace.label, f"iptables-{variant}-restore"]
+    argv = ["ip", "netns", "exec", namespace.label, f"iptables-{variant}-restore", WAIT]
     subprocess.run(argv, check=True, input=rules, text=True)
 
 

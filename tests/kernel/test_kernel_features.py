@@ -25,7 +25,7 @@ from kproxy_nat.apply.kernel_features import (
 from kproxy_nat.apply.known_faults import known_faults
 from kproxy_nat.apply.tools import Variant, find_iptables, require_tool
 from kproxy_nat.net.addresses import IpFamily
-from tests.kernel.netns import VARIANTS, requires_kernel, run_in_fresh_namespace
+from tests.kernel.netns import VARIANTS, WAIT, requires_kernel, run_in_fresh_namespace
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -189,10 +189,11 @@ def test_the_variant_that_holds_service_rules_is_found(loaded: str) -> None:
         "variant = find_iptables().variant\n"
         "print(variant, other_variant_problem(variant), sep='\\n')"
     )
-    ours = f"iptables-{loaded} -t nat -N KUBE-SERVICES && iptables-{loaded} -t nat -A KUBE-SERVICES -j RETURN"
+    tool = f"iptables-{loaded} {WAIT} -t nat"
+    ours = f"{tool} -N KUBE-SERVICES && {tool} -A KUBE-SERVICES -j RETURN"
     alone = run_in_fresh_namespace(f"{ours}\n{ask}").stdout.splitlines()
     assert alone == [loaded, "None"]
-    foreign = f"ip6tables-{other} -A INPUT -j ACCEPT"
+    foreign = f"ip6tables-{other} {WAIT} -A INPUT -j ACCEPT"
     chosen, warning = run_in_fresh_namespace(f"{ours}\n{foreign}\n{ask}").stdout.splitlines()
     assert chosen == loaded
     assert f"iptables-{other} holds rules, too" in warning
@@ -234,9 +235,9 @@ def restore_status(variant: str, transaction: str, folder: Path) -> tuple[int, b
     """Return the status of a transaction upon RULES, and whether it changed anything."""
     tool = f"iptables-{variant}"
     script = f"""
-    printf '{RULES}' | {tool}-restore --counters || exit 99
+    printf '{RULES}' | {tool}-restore {WAIT} --counters || exit 99
     {tool}-save -c -t nat | grep -v '^#' > "$0"/before
-    printf '*nat\n{transaction}\nCOMMIT\n' | {tool}-restore --noflush
+    printf '*nat\n{transaction}\nCOMMIT\n' | {tool}-restore {WAIT} --noflush
     status=$?
     {tool}-save -c -t nat | grep -v '^#' | cmp -s - "$0"/before && echo same
     exit $status

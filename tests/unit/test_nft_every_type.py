@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 from pathlib import Path
+
+import pytest
 
 from kproxy_nat.formats.nft_json_parse import parse_nft_json, rulesets_of
 from kproxy_nat.formats.nft_render import render_listing, render_script
@@ -15,6 +18,7 @@ from kproxy_nat.ruleset.actions import NftAction
 from kproxy_nat.ruleset.matches import NftMatch, OpaqueStatement
 from kproxy_nat.ruleset.rules import Table
 from tests.golden.gallery import GALLERY
+from tests.kernel.nft_versions import as_listed_later
 from tests.property.strategies_nft import ENDS, MATCHES, STATEMENTS
 
 IDENTITY = GALLERY / "identity.nft"
@@ -49,6 +53,35 @@ def test_json_of_nft_says_the_same() -> None:
     left_out = re.compile(r'(?m)^(\tchain .*|table .*)\n\t+comment ".*"\n')
     assert render_listing(read) == left_out.sub(r"\1\n", IDENTITY.read_text())
     assert kinds_in(read) == kinds_in(parse_tables(IDENTITY.read_text()))
+
+
+def test_json_of_a_later_nft_says_all() -> None:
+    """nft 1.1.3 tells comments, and the expressions that declare sets instead of their types."""
+    text = (CORPUS / "identity-1.1.3.json").read_text()
+    assert '"typeof"' in text
+    assert render_listing(parse_nft_json(text)) == IDENTITY.read_text()
+
+
+def test_text_of_a_later_nft_says_the_same() -> None:
+    later = (CORPUS / "identity-1.1.3.txt").read_text()
+    assert render_listing(parse_tables(later)) == IDENTITY.read_text()
+    assert as_listed_later(IDENTITY.read_text()) == later
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {"payload": {"protocol": "tcp", "field": "flags"}},
+        {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}}, {"ct": {"key": "zone"}}]},
+        "meta mark",
+        None,
+    ],
+)
+def test_expressions_that_are_not_known_are_kept_as_json(expression: object) -> None:
+    declared = {"family": "ip", "table": "t", "name": "s", "type": {"typeof": expression}}
+    listing = {"nftables": [{"table": {"family": "ip", "name": "t"}}, {"set": declared}]}
+    (table,) = parse_nft_json(json.dumps(listing))
+    assert json.loads(table.sets["s"].other) == {"type": {"typeof": expression}}
 
 
 def test_foreign_statements_survive_our_json() -> None:

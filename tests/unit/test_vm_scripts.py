@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -53,13 +54,14 @@ def test_summary(tmp_path: Path) -> None:
     ]
 
 
-def test_quick_tests_are_there() -> None:
+@pytest.mark.parametrize("suite", ["quick", "matrix"])
+def test_tests_of_a_suite_are_there(suite: str) -> None:
     """A test that has another name now would be missed in the VM only."""
-    done = run(sys.executable, "-m", "pytest", "--collect-only", "-q", f"@{VAGRANT / 'guest' / 'quick'}")
+    listed = VAGRANT / "guest" / suite
+    done = run(sys.executable, "-m", "pytest", "--collect-only", "-q", f"@{listed}")
     assert done.returncode == 0, done.stdout
-    modules = (VAGRANT / "guest" / "quick").read_text(encoding="utf-8").partition("-k\n")[0]
-    for line in modules.splitlines():
-        assert f"{line}[" in done.stdout or f"{line}\n" in done.stdout, line
+    for line in listed.read_text(encoding="utf-8").partition("-k\n")[0].splitlines():
+        assert re.search(rf"^{re.escape(line)}(?:\[|::|\n)", done.stdout, re.MULTILINE), line
 
 
 def test_requirements_are_those_of_the_project() -> None:

@@ -14,6 +14,7 @@ from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import Bench, Dumps, Main
 from tests.apply.conftest import first, kproxy_nat, second
 from tests.apply.tables import normal
+from tests.kernel.netns import WAIT
 from tests.kernel.packet_node import PacketNode, packet_node
 
 __all__ = ["first", "kproxy_nat", "second"]
@@ -58,7 +59,7 @@ class HostBench(Bench):
     def break_rules(self) -> None:
         """Take the rule away that lets Services be found, if this run has to fail."""
         if BROKEN in os.environ:
-            self.inside(f"iptables-{self.variant}", "-t", "nat", "-F", "KUBE-SERVICES")
+            self.inside(f"iptables-{self.variant}", WAIT, "-t", "nat", "-F", "KUBE-SERVICES")
 
 
 @pytest.fixture(scope="session")
