@@ -44,7 +44,8 @@ class Node:
         self.iptables = "ip6tables" if six else "iptables"
         self.run("ip", "link", "set", "lo", "up")
         for address in (self.client, self.node, self.first, self.second):
-            self.run("ip", "addr", "add", f"{address}/{self.family.bits}", "dev", "lo")
+            # Without nodad an address of IPv6 is tentative until a worker of the kernel has seen to it.
+            self.run("ip", "addr", "add", f"{address}/{self.family.bits}", "dev", "lo", *(["nodad"] * six))
         for line in ("add name kpn0 type veth peer name kpn1", "set kpn0 up", "set kpn1 up"):
             self.run("ip", "link", *line.split())
         self.run("ip", "-6" if six else "-4", "route", "add", self.vip, "dev", "kpn0")
@@ -116,12 +117,14 @@ ADDRESSES = {
 @pytest.fixture(params=list(IpFamily))
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     name = f"kpn-conntrack-{os.getpid()}"
-    with open_namespace(name, create=True) as namespace:
-        client, vip, own, first, second = map(Address, ADDRESSES[request.param])
-        made = Node(namespace, request.param, client, vip, own, first, second)
-        yield made
-        made.close()
-    subprocess.run(["ip", "netns", "del", name], check=True)
+    try:
+        with open_namespace(name, create=True) as namespace:
+            client, vip, own, first, second = map(Address, ADDRESSES[request.param])
+            made = Node(namespace, request.param, client, vip, own, first, second)
+            yield made
+            made.close()
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def test_flows_to_an_endpoint_that_is_gone(node: Node) -> None:
