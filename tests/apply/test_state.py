@@ -326,7 +326,7 @@ class TestNamespaces:
         if half_made:
             subprocess.run(["ip", "netns", "del", bench.name], check=True)
             path.touch()
-            script = f"sleep 0.2; rm {path}; ip netns add {bench.name}"
+            script = f"sleep 0.2; unshare --net={path} true"
             maker = subprocess.Popen(["sh", "-c", script])
         else:
             monkeypatch.setattr(namespaces, "_exists", lambda _: False)
