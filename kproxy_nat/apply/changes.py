@@ -38,6 +38,8 @@ class TableChange(msgspec.Struct, frozen=True):
         counters: packets and bytes, as ``"12:3456"``, of rules that stay in a chain that is written anew.
         gone: whether the table itself goes, as it can in nftables.
         comment: that of a table of nftables that is made.
+        standby: what a second table of nftables has to hold while this one is changed, if one is needed;
+            see :mod:`kproxy_nat.apply.nft_standby`.
     """
 
     table: str
@@ -45,6 +47,7 @@ class TableChange(msgspec.Struct, frozen=True):
     counters: Mapping[str, str] = {}
     gone: bool = False
     comment: str = ""
+    standby: tuple[ChainChange, ...] = ()
 
 
 class FamilyChange(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ from functools import partial
 
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.engine import Loading, Unprepared
-from kproxy_nat.apply.nft_script import nft_removal, nft_script
+from kproxy_nat.apply.nft_script import nft_removal, nft_script, nft_standby
+from kproxy_nat.apply.nft_standby import standing_by
 from kproxy_nat.apply.running import RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import Tool, install_hint, version_text
 from kproxy_nat.errors import ApplyError, Code, InvalidInputError, Problem
@@ -78,7 +79,8 @@ class NftEngine:
         return Unprepared(partial(self._load_all, change))
 
     def _load_all(self, change: FamilyChange) -> None:
-        self._load(nft_script(change))
+        with standing_by(self._tool.path, nft_standby(change), self._inherited):
+            self._load(nft_script(change))
         self._remove(nft_removal(change))
 
     def _tables(self, family: IpFamily) -> list[Table]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
+from kproxy_nat.apply.nft_standby import standby_blocks
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
 from kproxy_nat.formats.nft_dump import DECLARATIONS, is_chain
@@ -69,7 +70,7 @@ def _table_change(live: Dump, wanted: Dump, name: str) -> TableChange | None:
     if not blocks and name in live.tables:
         return None
     comment = "" if name in live.tables else new.comments.get("", "")
-    return TableChange(name, blocks, comment=comment)
+    return TableChange(name, blocks, comment=comment, standby=standby_blocks(old, new))
 
 
 def _block_changes(old: DumpedTable, new: DumpedTable) -> Iterator[ChainChange]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
 from kproxy_nat.apply.nft_planning import body, declaration
+from kproxy_nat.apply.nft_standby import STANDBY
 from kproxy_nat.formats.nft_dump import is_chain
 from kproxy_nat.formats.nft_words import quoted
 from kproxy_nat.ruleset.rules import NFT_FAMILIES
@@ -21,6 +22,19 @@ def nft_script(change: FamilyChange) -> str:
     that nft refuses.
     """
     return "".join(f"{line}\n" for part in change.tables for line in _table_lines(part, change))
+
+
+def nft_standby(change: FamilyChange) -> str:
+    """Return the transaction before it, that makes the second table, if there has to be one.
+
+    The kernel removes that table when the program ends that has made it (since Linux 5.12).
+    """
+    return "".join(
+        f"{line}\n"
+        for part in change.tables
+        if part.standby
+        for line in _second_table_lines(TableChange(STANDBY, part.standby), change)
+    )
 
 
 def nft_removal(change: FamilyChange) -> str:
@@ -46,9 +60,19 @@ def _table_lines(part: TableChange, change: FamilyChange) -> Iterator[str]:
     if part.gone:
         yield f"delete table {place}"
         return
+    yield f"add table {place}{_comment(part.comment)}"
+    yield from _object_lines(part, place)
+
+
+def _second_table_lines(part: TableChange, change: FamilyChange) -> Iterator[str]:
+    place = _place(change, part)
+    yield f"create table {place} {{ flags owner; }}"
+    yield from _object_lines(part, place)
+
+
+def _object_lines(part: TableChange, place: str) -> Iterator[str]:
     chains = [_Block(block, place) for block in part.chains if is_chain(block.name)]
     sets = [_Block(block, place) for block in part.chains if not is_chain(block.name)]
-    yield f"add table {place}{_comment(part.comment)}"
     yield from (f"flush {block.target}" for block in chains if block.change.before is not None)
     for block in sets:
         yield from block.removed_elements()

@@ -51,12 +51,10 @@ def run_tool(
         ApplyError: it cannot be started.
     """
     try:
-        with _memory() as given, _memory() as printed, _memory() as said:
-            given.write(text.encode(_ENCODING, _ERRORS))
-            given.seek(0)
+        with memory_file(text) as given, memory_file() as printed, memory_file() as said:
             status = subprocess.run(
                 command,
-                env=_environment(),
+                env=tool_environment(),
                 stdin=given,
                 stdout=printed,
                 stderr=said,
@@ -88,11 +86,11 @@ class FedTool:
     ) -> None:
         self._command = command
         with ExitStack() as files:
-            self._printed, self._said = (files.enter_context(_memory()) for _ in range(2))
+            self._printed, self._said = (files.enter_context(memory_file()) for _ in range(2))
             try:
                 self._process = subprocess.Popen(
                     command,
-                    env=_environment(),
+                    env=tool_environment(),
                     stdin=subprocess.PIPE,
                     stdout=self._printed,
                     stderr=self._said,
@@ -157,7 +155,8 @@ def refused_line(pattern: re.Pattern[str], said: str, text: str) -> str:
     return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
-def _environment() -> dict[str, str]:
+def tool_environment() -> dict[str, str]:
+    """Return the environment that tools get."""
     return {"GLIBC_TUNABLES": _HUGE_PAGES, **os.environ}
 
 
@@ -166,8 +165,12 @@ def _cannot_run(command: Sequence[str | Path], hint: str, error: OSError) -> App
     return ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint))
 
 
-def _memory() -> BinaryIO:
-    return os.fdopen(os.memfd_create("kproxy-nat"), "w+b")
+def memory_file(text: str = "") -> BinaryIO:
+    """Return a file in memory, open at the start of this text."""
+    file = os.fdopen(os.memfd_create("kproxy-nat"), "w+b")
+    file.write(text.encode(_ENCODING, _ERRORS))
+    file.seek(0)
+    return file
 
 
 def _content(file: BinaryIO) -> str:

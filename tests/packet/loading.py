@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from kproxy_nat.apply.backends import Backend
+from kproxy_nat.apply.backends import Backend, backend_of
 from kproxy_nat.apply.engines import engines_for, find_tools
 from kproxy_nat.apply.execution import Execution, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record, namespace_folder
 from kproxy_nat.apply.locking import locked
 from kproxy_nat.apply.namespaces import Namespace
-from kproxy_nat.apply.planning import foreign_part
+from kproxy_nat.apply.nft_script import nft_standby
+from kproxy_nat.apply.planners import plan_change
+from kproxy_nat.apply.planning import LiveRules, foreign_part
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant
-from kproxy_nat.apply.wanted import wanted_for
+from kproxy_nat.apply.wanted import rules_for, wanted_for
 from kproxy_nat.cli.planning import plan_for
 from kproxy_nat.lab.links import write_settings
 from kproxy_nat.lowering.layouts import Layout, LayoutName
@@ -101,6 +103,15 @@ def load_rules(
         plan = plan_for("apply", site, variant, live, wanted)
         record = Record(FORMAT, VERSION, "", "apply", node.label, node.identity, "", variant, "")
         execute(site, live, Execution(plan.changes, plan.sysctls, plan.nfacct, record), no_watch)
+
+
+def standby_script(manifests: str, family: IpFamily) -> str:
+    """Return what makes the second table that serves while the layout of nftables is changed."""
+    cluster = load(manifests)
+    options = options_of(cluster, local_addresses=NODE.addresses, mode=ProxyMode.NFTABLES)
+    view = build_view(cluster, options, family)
+    old, new = (rules_for(view, layout) for layout in NFT_LAYOUTS.values())
+    return nft_standby(plan_change(backend_of(ProxyMode.NFTABLES, family), LiveRules("", old), new))
 
 
 def delete_rules(node: Namespace, kind: str, family: IpFamily, purpose: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from kproxy_nat.apply.nft_standby import standing_by
+from kproxy_nat.apply.tools import require_tool
 from kproxy_nat.lab.messages import Transport
 from kproxy_nat.lab.topology import Host
 from kproxy_nat.lab.traffic import Outcome, Reply, Target
@@ -16,9 +18,9 @@ from kproxy_nat.net.addresses import IpFamily
 from tests.kernel.netns import requires_kernel
 from tests.packet.cases import by_transport, cluster_ip, node_port
 from tests.packet.conftest import Cluster
-from tests.packet.loading import IPTABLES_ONLY, NFTABLES
+from tests.packet.loading import IPTABLES_ONLY, NFTABLES, NFTABLES_ONLY, standby_script
 from tests.packet.manifests import manifests
-from tests.packet.world import CLIENT, ENDPOINTS, VISITOR
+from tests.packet.world import CLIENT, ENDPOINTS, NODE, VISITOR
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -81,3 +83,23 @@ def test_it_would_be_noticed(cluster: Cluster, family: IpFamily) -> None:
         cluster.delete_rules(family, "dispatching")
         cluster.switch(text, NFTABLES, KUBE_PROXY)
     assert {reply.outcome for reply in replies} - {Outcome.ANSWERED}
+
+
+@NFTABLES_ONLY
+@by_transport
+def test_a_second_table_serves(cluster: Cluster, family: IpFamily, transport: Transport) -> None:
+    """Had the table no rules of its own for a moment: the second one serves, and only while it stands."""
+    text = manifests(transport=transport)
+    cluster.load(text)
+    node, script = cluster.lab.of(NODE), standby_script(text, family)
+    targets = [(VISITOR, cluster_ip(family, transport)), (CLIENT, node_port(family, transport))]
+
+    def outcomes() -> set[Outcome]:
+        return {cluster.ask(*target).outcome for target in targets}
+
+    with ExitStack() as stack:
+        node.run(stack.enter_context, standing_by(require_tool("nft").path, script, ()))
+        for purpose in ("dispatching", "masquerading"):
+            cluster.delete_rules(family, purpose)
+        assert outcomes() == {Outcome.ANSWERED}
+    assert Outcome.ANSWERED not in outcomes()
