@@ -29,6 +29,7 @@ class Planner:
     split: Callable[[str, IpFamily, Dump | None], Dump]
     join: Callable[[Dump], str]
     plan_change: Callable[[LiveRules, Dump, str | None], FamilyChange]
+    difference: Callable[[LiveRules, Dump], FamilyChange]
     predict: Callable[[Dump, FamilyChange], Dump]
     owned_part: Callable[[Dump], Dump]
     owned_rules: Callable[[Dump], list[str]]
@@ -39,6 +40,7 @@ _PLANNERS = {
         split_dump,
         join_dump,
         planning.plan_change,
+        planning.difference,
         planning.predict,
         planning.owned_part,
         planning.owned_rules,
@@ -46,6 +48,7 @@ _PLANNERS = {
     ProxyMode.NFTABLES: Planner(
         lambda text, family, _like: split_listing(text, family),
         join_listing,
+        nft_planning.plan_change,
         nft_planning.plan_change,
         nft_planning.predict,
         nft_planning.owned_part,
@@ -72,3 +75,12 @@ def plan_change(backend: Backend, live: LiveRules, wanted: Dump, counted: str | 
         ApplyError: foreign rules are in the way.
     """
     return planner_of(backend).plan_change(live, wanted, counted)
+
+
+def difference(backend: Backend, live: LiveRules, wanted: Dump) -> FamilyChange:
+    """Return where the live rules are not as they were wanted; see :func:`planning.difference`.
+
+    Raises:
+        ApplyError: they cannot be told.
+    """
+    return planner_of(backend).difference(live, wanted)

@@ -40,14 +40,23 @@ def plan_change(live: LiveRules, wanted: Dump, counted: str | None = None) -> Fa
     Raises:
         ApplyError: a foreign rule leads to a chain that would be deleted, or a table cannot be read.
     """
+    change = difference(live, wanted, counted)
+    _refuse_used_chains(live.dump, change)
+    return change
+
+
+def difference(live: LiveRules, wanted: Dump, counted: str | None = None) -> FamilyChange:
+    """Return what :func:`plan_change` does, though it could not be carried out.
+
+    Raises:
+        ApplyError: a table cannot be read.
+    """
     unreadable = unreadable_tables(live)
     if unreadable and owned_rules(wanted):
         raise ApplyError(*map(cannot_read, unreadable))
     source = LiveRules(live.text if counted is None else counted, live.dump)
     tables = (_table_change(source, wanted, name) for name in ownership.TABLES)
-    change = FamilyChange(wanted.family, tuple(table for table in tables if table.chains))
-    _refuse_used_chains(live.dump, change)
-    return change
+    return FamilyChange(wanted.family, tuple(table for table in tables if table.chains))
 
 
 def unreadable_tables(live: LiveRules) -> list[str]:

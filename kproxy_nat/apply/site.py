@@ -14,7 +14,7 @@ from kproxy_nat.apply.engine import Loading
 from kproxy_nat.apply.engines import Engines
 from kproxy_nat.apply.generations import Generations
 from kproxy_nat.apply.namespaces import Namespace
-from kproxy_nat.apply.planners import plan_change, planner_of
+from kproxy_nat.apply.planners import difference, planner_of
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.formats.iptables_dump import Dump
@@ -102,7 +102,7 @@ class Site:
     def _difference(self, wanted: Mapping[Backend, Dump]) -> str:
         """Return where live rules are not as they were wanted, empty if nowhere."""
         for backend, rules in self.start_reading(wanted, counters=False).rules(wanted).items():
-            for table in plan_change(backend, rules, wanted[backend]).tables:
+            for table in difference(backend, rules, wanted[backend]).tables:
                 differing = table.chains[0].name if table.chains else "none"
                 return f"{backend}: chain {differing} of table {table.table} is not what was loaded"
         return ""

@@ -9,7 +9,7 @@ import click
 from kproxy_nat.apply.generations import Generation
 from kproxy_nat.apply.nfacct_objects import delete_nfacct
 from kproxy_nat.apply.plan import Wanted
-from kproxy_nat.apply.planners import in_loading_order, plan_change
+from kproxy_nat.apply.planners import difference, in_loading_order
 from kproxy_nat.apply.site import Site
 from kproxy_nat.cli.carrying_out import Way, carry_out
 from kproxy_nat.cli.main import reporter_of
@@ -43,7 +43,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         wanted = _before(site, latest)
         made = latest.record.nfacct
         live = site.read_all(wanted.rules)
-        if any(plan_change(backend, rules, latest.after(backend)).tables for backend, rules in live.items()):
+        if any(difference(backend, rules, latest.after(backend)).tables for backend, rules in live.items()):
             reporter.note("the rules have changed since that apply; these changes are lost, too")
         plan = plan_for("rollback", site, target.tools.variant, live, wanted)
         carry_out(plan, live, Way(target, site, lock, reporter, undoes=latest.number))

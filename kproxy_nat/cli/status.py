@@ -12,7 +12,7 @@ import msgspec
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import ChainChange, Lines
 from kproxy_nat.apply.generations import Generation, InputDigest
-from kproxy_nat.apply.planners import plan_change
+from kproxy_nat.apply.planners import difference
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.service_counters import ServiceCounters, service_counters
 from kproxy_nat.apply.site import Site
@@ -162,7 +162,7 @@ def _status(
 
 
 def _drift(applied: Generation, backend: Backend, live: LiveRules) -> Iterator[Difference]:
-    for table in plan_change(backend, live, applied.after(backend)).tables:
+    for table in difference(backend, live, applied.after(backend)).tables:
         for chain in table.chains:
             yield _difference(backend, table.table, chain)
 
@@ -187,12 +187,12 @@ def _lines(status: Status) -> Iterator[str]:
     if status.unfinished:
         yield f"{name}: {UNFINISHED}"
     yield f"{name}: {'in step' if status.in_step else 'drift'}"
-    for difference in status.drift:
-        place = f"{difference.backend} {difference.table} {difference.chain}"
-        moved = difference.change is Drift.CHANGED and not (difference.missing or difference.unexpected)
-        yield f"  {place}{_WORDS[difference.change]}{_MOVED if moved else ''}"
-        yield from (f"    - {line}" for line in difference.missing)
-        yield from (f"    + {line}" for line in difference.unexpected)
+    for drift in status.drift:
+        place = f"{drift.backend} {drift.table} {drift.chain}"
+        moved = drift.change is Drift.CHANGED and not (drift.missing or drift.unexpected)
+        yield f"  {place}{_WORDS[drift.change]}{_MOVED if moved else ''}"
+        yield from (f"    - {line}" for line in drift.missing)
+        yield from (f"    + {line}" for line in drift.unexpected)
     for setting in status.settings:
         yield f"  {setting.name} is {setting.live}, not {setting.applied}"
     for service in status.services:

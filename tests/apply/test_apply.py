@@ -329,6 +329,22 @@ class TestOverForeignRules:
         bench.iptables("-t nat -F MINE", IpFamily.IPV6)
         bench.done("apply", second)
 
+    def test_a_foreign_rule_that_leads_to_a_chain_that_was_not_applied(
+        self, bench: Bench, first: Path
+    ) -> None:
+        """It is drift to tell of, though only its owner can set it right."""
+        bench.done("apply", first)
+        before = bench.dump()
+        bench.iptables("-t nat -N KUBE-SVC-FOREIGNFOREIGNFO", IpFamily.IPV4)
+        bench.iptables("-t nat -A OUTPUT -p udp -j KUBE-SVC-FOREIGNFOREIGNFO", IpFamily.IPV4)
+        result = bench.run("status")
+        assert result.status == 1, result.err
+        assert "  iptables nat KUBE-SVC-FOREIGNFOREIGNFO: it was not applied\n" in result.out
+        assert "KPN515" in bench.run("apply", str(first)).err
+        bench.iptables("-t nat -D OUTPUT -p udp -j KUBE-SVC-FOREIGNFOREIGNFO", IpFamily.IPV4)
+        bench.done("apply", first)
+        assert bench.dump() == before
+
     def test_rules_of_both_variants(self, bench: Bench, first: Path) -> None:
         """Those of the other variant are not touched, and mentioned."""
         other = Bench(bench.name, "legacy" if bench.variant == "nft" else "nft", bench.state_dir, bench.main)
