@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, takewhile
 from pathlib import Path
 
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.engine import Loading
-from kproxy_nat.apply.restore_text import restore_text
+from kproxy_nat.apply.restore_text import COMMIT, restore_parts, restore_text
 from kproxy_nat.apply.running import FedTool, RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import IptablesTools, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
@@ -20,7 +21,6 @@ _LOCKED = 4
 
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
-_COMMIT = "\nCOMMIT\n"
 _HINT = install_hint("iptables")
 
 
@@ -61,9 +61,9 @@ class RestoreEngine:
         """See :class:`Engine`. The tool parses the first table; that for legacy tables holds their lock."""
         return _Load(self, change)
 
-    def start(self, family: IpFamily, text: str) -> FedTool:
-        """Start the tool that loads rules, with the first part of their text."""
-        return FedTool(self._restore(family), text, self._inherited, _HINT)
+    def start(self, family: IpFamily, parts: Iterable[str]) -> FedTool:
+        """Start the tool that loads rules, with the first parts of their text."""
+        return FedTool(self._restore(family), parts, self._inherited, _HINT)
 
     def check(self, family: IpFamily, done: subprocess.CompletedProcess[str], text: str) -> None:
         """Raise an ApplyError if the tool that was given ``text`` refused it."""
@@ -92,20 +92,31 @@ class RestoreEngine:
 
 
 class _Load:
-    """See :class:`Loading`. Of a table that the tool was given, nothing changes without the line COMMIT."""
+    """See :class:`Loading`. Of a table that the tool was given, nothing changes without the line COMMIT.
+
+    It parses what is declared, which takes it long, while the rules are put into words.
+    """
 
     def __init__(self, engine: RestoreEngine, change: FamilyChange) -> None:
         self._engine = engine
         self._family = change.family
-        self._text = restore_text(change)
-        self._commit = self._text.index(_COMMIT) + 1
-        self._tool = engine.start(change.family, self._text[: self._commit])
+        self._parts = restore_parts(change)
+        self._given: list[str] = []
+        self._tool = engine.start(change.family, self._until_commit())
 
     def commit(self) -> None:
         """See :class:`Loading`."""
-        done = self._tool.finish(self._text[self._commit :])
-        self._engine.check(self._family, done, self._text)
+        done = self._tool.finish(self._noted(chain((COMMIT,), self._parts)))
+        self._engine.check(self._family, done, "".join(self._given))
 
     def abandon(self) -> None:
         """See :class:`Loading`."""
         self._tool.kill()
+
+    def _until_commit(self) -> Iterator[str]:
+        return self._noted(takewhile(lambda part: part != COMMIT, self._parts))
+
+    def _noted(self, parts: Iterable[str]) -> Iterator[str]:
+        for part in parts:
+            self._given.append(part)
+            yield part

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
 
+COMMIT = "COMMIT\n"
+
 _APPEND = "-A "
 
 
@@ -19,13 +21,20 @@ def restore_text(change: FamilyChange) -> str:
     new one from the front. What rules may jump to they look up in other lists, which begin with what was
     declared last (libxtables 1.8.9): there KUBE-MARK-MASQ, to which most rules jump, comes early, too.
     """
-    return "".join(map(_table_text, change.tables))
+    return "".join(restore_parts(change))
 
 
-def _table_text(table: TableChange) -> str:
-    own = [chain for chain in table.chains if not chain.builtin]
-    builtin = [chain for chain in table.chains if chain.builtin]
-    lines = [f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in reversed(own)]]
+def restore_parts(change: FamilyChange) -> Iterator[str]:
+    """Yield the same in parts: of each table what it declares, its rules, and :data:`COMMIT`."""
+    for table in change.tables:
+        own = [chain for chain in table.chains if not chain.builtin]
+        yield _text([f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in reversed(own)]])
+        yield _text(_commands(table, own, [chain for chain in table.chains if chain.builtin]))
+        yield COMMIT
+
+
+def _commands(table: TableChange, own: list[ChainChange], builtin: list[ChainChange]) -> list[str]:
+    lines: list[str] = []
     for chain in builtin:
         lines += _deletions(chain)
     for chain in own:
@@ -33,8 +42,11 @@ def _table_text(table: TableChange) -> str:
     for chain in builtin:
         lines += _insertions(chain, table)
     lines += [f"-X {chain.name}" for chain in own if chain.after is None]
-    lines += ("COMMIT", "")
-    return "\n".join(lines)
+    return lines
+
+
+def _text(lines: list[str]) -> str:
+    return "\n".join([*lines, ""])
 
 
 def _counted(lines: Lines, table: TableChange) -> Sequence[str]:

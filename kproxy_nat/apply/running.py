@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
@@ -67,13 +67,13 @@ def run_tool(
 
 
 class FedTool:
-    """A tool that gets the first part of its input from a pipe, while others work, and then has to wait.
+    """A tool that gets the first parts of its input from a pipe, while others work, and then has to wait.
 
     When we are killed, the pipe ends where we were.
 
     Args:
         command: as those of :func:`run_tool`, by which it is started.
-        first: what it may read at once.
+        first: what it may read at once; made by a thread of its own, while the tool reads.
         inherited: open files that it gets, too.
         hint: what to do when it is not there.
 
@@ -82,7 +82,7 @@ class FedTool:
     """
 
     def __init__(
-        self, command: Sequence[str | Path], first: str, inherited: Sequence[int], hint: str
+        self, command: Sequence[str | Path], first: Iterable[str], inherited: Sequence[int], hint: str
     ) -> None:
         self._command = command
         with ExitStack() as files:
@@ -101,13 +101,18 @@ class FedTool:
             self._files = files.pop_all()
         self._enlarge_pipe()
         self._has_all = False
-        self._writer = Thread(target=self._write, args=(first,))
+        self._failure: BaseException | None = None
+        self._writer = Thread(target=self._write_first, args=(first,))
         self._writer.start()
 
-    def finish(self, rest: str) -> subprocess.CompletedProcess[str]:
-        """Give it the rest, and return when it is done."""
+    def finish(self, rest: Iterable[str]) -> subprocess.CompletedProcess[str]:
+        """Give it the rest, and return when it is done. Nothing is given that would come after a gap."""
         self._has_all = True
         self._writer.join()
+        if self._failure is not None:
+            self._process.kill()
+            self._ended()
+            raise self._failure
         self._write(rest)
         return self._ended()
 
@@ -124,11 +129,18 @@ class FedTool:
         with suppress(OSError):  # A smaller one will do.
             fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def _write(self, text: str) -> None:
+    def _write_first(self, parts: Iterable[str]) -> None:
+        try:
+            self._write(parts)
+        except BaseException as error:  # noqa: BLE001 # It is for the thread that waits for this one.
+            self._failure = error
+
+    def _write(self, parts: Iterable[str]) -> None:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # It has ended, and says why.
-            self._process.stdin.write(text.encode(_ENCODING, _ERRORS))
-            self._process.stdin.flush()
+            for part in parts:
+                self._process.stdin.write(part.encode(_ENCODING, _ERRORS))
+                self._process.stdin.flush()
 
     def _ended(self) -> subprocess.CompletedProcess[str]:
         assert self._process.stdin is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,19 @@ LONG = "".join(f"{number} \udcff é\n" for number in range(100_000))
 
 
 def test_all_that_it_is_given() -> None:
-    done = FedTool(["sh", "-c", "cat; echo said >&2"], LONG, (), "").finish("the rest\n")
+    done = FedTool(["sh", "-c", "cat; echo said >&2"], [LONG], (), "").finish(["the ", "rest\n"])
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LONG}the rest\n", "said\n")
 
 
 def test_one_that_ends_before_it_has_all() -> None:
-    done = FedTool(["sh", "-c", "echo refused >&2; exit 3"], LONG, (), "").finish(LONG)
+    done = FedTool(["sh", "-c", "echo refused >&2; exit 3"], [LONG], (), "").finish([LONG])
     assert (done.returncode, done.stderr) == (3, "refused\n")
 
 
 def test_one_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     tool = FedTool(
-        ["sh", "-c", f'echo $$ > "{path}.new"; mv "{path}.new" "{path}"; exec sleep 600'], LONG, (), ""
+        ["sh", "-c", f'echo $$ > "{path}.new"; mv "{path}.new" "{path}"; exec sleep 600'], [LONG], (), ""
     )
     while not path.exists():
         pass
@@ -38,14 +39,40 @@ def test_one_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_one_that_has_all_is_not_killed() -> None:
-    tool = FedTool(["cat"], "first, ", (), "")
-    done = tool.finish("rest")
+    tool = FedTool(["cat"], ["first", ", "], (), "")
+    done = tool.finish(["rest"])
     tool.kill()
     assert (done.returncode, done.stdout) == (0, "first, rest")
 
 
+def test_parts_are_made_while_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "read"
+
+    def parts() -> Iterator[str]:
+        yield "first\n"
+        while not path.exists():
+            pass
+        yield "second\n"
+
+    done = FedTool(["sh", "-c", f'read line; > "{path}"; cat'], parts(), (), "").finish(())
+    assert done.stdout == "second\n"
+
+
+def test_nothing_comes_after_a_part_that_cannot_be_made(tmp_path: Path) -> None:
+    path = tmp_path / "given"
+
+    def parts() -> Iterator[str]:
+        yield "first\n"
+        raise LookupError("no second")
+
+    tool = FedTool(["sh", "-c", f'cat > "{path}"'], parts(), (), "")
+    with pytest.raises(LookupError, match="no second"):
+        tool.finish(["COMMIT\n"])
+    assert not path.exists() or path.read_text() in ("", "first\n")
+
+
 def test_one_that_is_not_there() -> None:
     with pytest.raises(ApplyError) as caught:
-        FedTool(["/nowhere/iptables-restore"], LONG, (), "install it")
+        FedTool(["/nowhere/iptables-restore"], [LONG], (), "install it")
     assert caught.value.problems[0].code is Code.TOOL_MISSING
     assert caught.value.problems[0].hint == "install it"
