@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import msgspec
 
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import ChainChange, Lines
+from kproxy_nat.apply.engines import find_tools
 from kproxy_nat.apply.generations import Generation, InputDigest
 from kproxy_nat.apply.planners import difference
 from kproxy_nat.apply.planning import LiveRules
@@ -22,7 +24,7 @@ from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.planning import warn_of_others
-from kproxy_nat.cli.target import UNFINISHED, opened_target, target_options
+from kproxy_nat.cli.target import UNFINISHED, Target, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 from kproxy_nat.json_text import json_text
 
@@ -121,7 +123,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             hint = "records are of one namespace from its creation to its end, in --state-dir"
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
         applied = site.generations.by_backend()
-        live = site.read_all(applied)
+        live = _read(target, applied, as_applied=params["variant"] is None)
         warn_of_others(live, reporter)
         status = _status(site, latest, applied, live)
     as_json = params["status_format"] == "json"
@@ -129,6 +131,19 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     write_stdout(text or "".join(f"{line}\n" for line in _lines(status)))
     if not status.in_step:
         ctx.exit(DRIFT)
+
+
+def _read(
+    target: Target, applied: Mapping[Backend, Generation], *, as_applied: bool
+) -> dict[Backend, LiveRules]:
+    """Return the live rules, read ``as_applied``: of each family by the variant that it was applied with."""
+    live: dict[Backend, LiveRules] = {}
+    for backend, generation in applied.items():
+        variant = generation.record.variant
+        same = variant in (None, target.tools.variant) or not as_applied
+        place = target if same else replace(target, tools=find_tools(target.namespace, variant))
+        live |= place.site().read_all([backend])
+    return live
 
 
 def _status(

@@ -113,6 +113,22 @@ def test_families_that_were_applied_one_after_the_other(bench: Bench, first: Pat
     assert document(bench)["drift"] == [drift]
 
 
+def test_families_that_were_applied_with_different_variants(bench: Bench, first: Path) -> None:
+    """Each is read by its own, unless one is asked for."""
+    four, six = IpFamily
+    other = Bench(bench.name, "legacy" if bench.variant == "nft" else "nft", bench.state_dir, bench.main)
+    bench.done("apply", first, "--family", "ipv4")
+    other.done("apply", first, "--family", "ipv6")
+    plain = ("status", "--netns", bench.name, "--state-dir", str(bench.state_dir), "-o", "json")
+    assert json.loads(bench.main(*plain).out)["in_step"]
+    bench.iptables("-D INPUT 1", four)
+    other.iptables("-D INPUT 1", six)
+    drift = json.loads(bench.main(*plain).out)["drift"]
+    assert {(one["backend"], one["chain"]) for one in drift} == {(TOOLS[f], "INPUT") for f in (four, six)}
+    assert {one["backend"] for one in document(bench)["drift"]} == {TOOLS[four], TOOLS[six]}
+    assert {one["change"] for one in document(bench)["drift"] if one["backend"] == TOOLS[six]} >= {"gone"}
+
+
 def test_a_setting(bench: Bench, first: Path) -> None:
     bench.done("apply", first)
     bench.set_sysctl("net.ipv4.conf.all.route_localnet", "0")
