@@ -74,15 +74,20 @@ def load_and_save(
 
 
 def load_and_list(*scripts: str, json: bool = False) -> str:
-    """Load scripts with ``nft -f``, one after the other, and return what nft lists then.
+    """Load scripts with ``nft -f``, one after the other, and return what nft lists then, twice in a row.
+
+    A listing of a set that the kernel enlarges at the same time may lack elements (nft_rhash_walk begins anew
+    in another order, after as many elements as were listed before).
 
     Raises:
         KernelRefusedError: a script was not loaded.
     """
     # Here-documents keep text out of the arguments, whose length is limited.
     loads = [f"nft -f - <<'END OF SCRIPT' || exit\n{script}END OF SCRIPT\n" for script in scripts]
-    command = f"{''.join(loads)}nft {'-j ' if json else ''}list ruleset"
-    done = run_in_fresh_namespace(["sh"], command)
+    listing = f"nft {'-j ' if json else ''}list ruleset"
+    settle = f'while two=$({listing}) || exit; [ "$one" != "$two" ]; do one=$two; done\n'
+    shown = 'printf "%s\\n" "$two"\n'
+    done = run_in_fresh_namespace(["sh"], "".join(loads) + settle + shown)
     if done.returncode:
         raise KernelRefusedError(done.stderr)
     return done.stdout
