@@ -24,6 +24,7 @@ from pathlib import Path
 from kproxy_nat.apply.changes import ChainChange
 from kproxy_nat.apply.running import memory_file, tool_environment
 from kproxy_nat.formats.iptables_dump import DumpedTable
+from kproxy_nat.formats.nft_dump import SET_REFERENCE
 from kproxy_nat.lowering.nftables_names import NODE_PORTS_MAP, SERVICES_MAP, TABLE
 
 STANDBY = f"{TABLE}-standby"
@@ -32,7 +33,6 @@ _PRIORITY = re.compile(r"(?<= priority )-?\d+(?=;)")
 _COMMENT = ' comment "'
 _VERDICT = " : "
 _JUMP = re.compile(r"(?:goto|jump) ([^\s,}]+)")
-_REFERENCE = re.compile(r"@([^\s,;}]+)")
 _COMPLAINT = "rror: "
 
 
@@ -129,7 +129,7 @@ class _Reach:
 def _names(rules: str) -> list[str]:
     """Return the blocks that rules lead to."""
     return [f"chain {name}" for name in _JUMP.findall(rules)] + [
-        f"{kind} {name}" for name in _REFERENCE.findall(rules) for kind in ("map", "set")
+        f"{kind} {name}" for name in SET_REFERENCE.findall(rules) for kind in ("map", "set")
     ]
 
 
