@@ -153,9 +153,9 @@ KNOWN_FAULTS = (
         "nft-json-table-flags",
         NFT,
         VersionRange.only((1, 0, 6)),
-        "nft -j prints anything for the flags of a table that is dormant, or ends there, so that its output "
-        "is no JSON",
-        "wake the table (nft add table FAMILY NAME); update nftables",
+        "nft -j prints anything for the flags of a table that is dormant or has an owner (as "
+        "kube-proxy-standby has, while apply changes the layout), or ends there: its output is no JSON",
+        "wake the table (nft add table FAMILY NAME), or list again; update nftables",
         "seen with 1.0.6, kernel 6.18; other versions were not tried",
     ),
     KnownFault(

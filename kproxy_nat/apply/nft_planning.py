@@ -6,14 +6,17 @@ command names them. What is compared are the blocks of ``formats.nft_dump``, wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
 from kproxy_nat.apply.nft_standby import standby_blocks
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
-from kproxy_nat.formats.nft_dump import DECLARATIONS, SET_REFERENCE, is_chain
+from kproxy_nat.formats.nft_dump import DECLARATIONS, is_chain
 from kproxy_nat.lowering.nftables_names import TABLE
+
+_SET_REFERENCE = re.compile(r"@([^\s,;}]+)")
 
 
 def plan_change(live: LiveRules, wanted: Dump, _counted: str | None = None) -> FamilyChange:
@@ -91,7 +94,7 @@ def declaration(lines: str) -> str:
 
 
 def _refers(block: str, names: set[str]) -> bool:
-    return not names.isdisjoint(SET_REFERENCE.findall(block))
+    return not names.isdisjoint(_SET_REFERENCE.findall(block))
 
 
 def _lines(block: str | None) -> Lines | None:

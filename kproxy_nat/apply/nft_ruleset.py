@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kproxy_nat.apply.nft_standby import STANDBY
 from kproxy_nat.apply.running import run_tool
 from kproxy_nat.apply.tools import Tool, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
@@ -9,6 +10,8 @@ from kproxy_nat.ruleset.rules import NFT_FAMILIES, TABLE_ORDER
 
 IPTABLES_LABELS = frozenset(f"{family} {name}" for family in NFT_FAMILIES.values() for name in TABLE_ORDER)
 """The tables in which the nf_tables variant of iptables keeps its rules."""
+STANDBY_LABELS = frozenset(f"{family} {STANDBY}" for family in NFT_FAMILIES.values())
+"""The tables that stand while rules are changed, and are none of what was applied."""
 
 _DENIED = "Operation not permitted"
 

@@ -5,8 +5,8 @@ rules as they were when it came to the chain, and the elements of a set as they 
 (nft_do_chain, nft_rhash_lookup): between both, for less than a microsecond, lies the transaction of some
 packet, which finds no Service, and whose connection is refused. One endpoint's change concerns few packets of
 few Services; a change of layout concerns all of them. So there a copy of the old or the new rules stands
-beside, in a table of its own and behind the first by one priority: it is asked only where that has found
-nothing. Services' connections go to the endpoints of one or the other.
+beside, in a table of its own and behind the first by one priority: for a translation it is asked only where
+that has found none. What either refuses is refused meanwhile.
 
 The second table belongs to the process that has made it (``flags owner``, since Linux 5.12): the kernel
 removes it when that ends, however it does.
@@ -17,31 +17,35 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from kproxy_nat.apply.changes import ChainChange
 from kproxy_nat.apply.running import memory_file, tool_environment
 from kproxy_nat.formats.iptables_dump import DumpedTable
-from kproxy_nat.formats.nft_dump import SET_REFERENCE
-from kproxy_nat.lowering.nftables_names import NODE_PORTS_MAP, SERVICES_MAP, TABLE
+from kproxy_nat.lowering.layouts import LayoutName
+from kproxy_nat.lowering.nftables_names import (
+    ENDPOINT_PREFIX,
+    ENDPOINTS_PREFIX,
+    NODE_PORTS_MAP,
+    SERVICES_MAP,
+    TABLE,
+)
 
 STANDBY = f"{TABLE}-standby"
 
 _PRIORITY = re.compile(r"(?<= priority )-?\d+(?=;)")
-_COMMENT = ' comment "'
-_VERDICT = " : "
-_JUMP = re.compile(r"(?:goto|jump) ([^\s,}]+)")
 _COMPLAINT = "rror: "
+_ANONYMOUS_MAP, _UPDATE, _DNAT = " map { ", "update @", " dnat to "
 
 
 def standby_blocks(old: DumpedTable, new: DumpedTable) -> tuple[ChainChange, ...]:
     """Return what the second table has to hold, nothing if none is needed.
 
-    It is needed where most Services are led another way than before. It holds what is less of the two.
+    It is needed where all Services are led another way than before. It holds what is less of the two.
     """
-    if not _are_led_elsewhere(old, new):
+    if not _all_are_led_elsewhere(old, new):
         return ()
     smaller = min(new, old, key=lambda table: sum(map(len, table.chains.values())))
     return tuple(ChainChange(key, None, _behind(block)) for key, block in smaller.chains.items())
@@ -94,52 +98,25 @@ def _wait_until_made(process: subprocess.Popen[str], descriptor: int) -> None:
     next((line for line in process.stdout if _COMPLAINT in line), None)
 
 
-def _are_led_elsewhere(old: DumpedTable, new: DumpedTable) -> bool:
-    """Tell whether most Services of both are led another way, by their verdicts or by chains behind them."""
-    changed = {name for name, block in old.chains.items() if new.chains.get(name) != block}
-    there: list[tuple[str, str]] = []
-    for name in (f"map {SERVICES_MAP}", f"map {NODE_PORTS_MAP}"):
-        before, after = (_verdicts(table.chains.get(name, "")) for table in (old, new))
-        there += [(before[key], after[key]) for key in before.keys() & after.keys()]
-    elsewhere = sum(before != after for before, after in there)
-    if 2 * (elsewhere + len(changed)) <= len(there):
-        return False  # A chain that is changed serves one of them, or two.
-    reach = _Reach(old, changed)
-    elsewhere += sum(reach.changed(before) for before, after in there if before == after)
-    return 2 * elsewhere > len(there)
+def _all_are_led_elsewhere(old: DumpedTable, new: DumpedTable) -> bool:
+    """Tell whether the layout changes, or what finds Services is made anew."""
+    layouts = _layout(old), _layout(new)
+    anew = any(_declaration(old, name) != _declaration(new, name) for name in (SERVICES_MAP, NODE_PORTS_MAP))
+    return None not in layouts and (anew or layouts[0] is not layouts[1])
 
 
-class _Reach:
-    """Which verdicts lead to blocks that are changed, directly or by way of others."""
-
-    def __init__(self, table: DumpedTable, changed: Set[str]) -> None:
-        self._blocks = table.chains
-        self._known = dict.fromkeys(changed, True)
-
-    def changed(self, verdict: str) -> bool:
-        return any(self._leads_there(name) for name in _names(verdict))
-
-    def _leads_there(self, name: str) -> bool:
-        if name not in self._known:
-            self._known[name] = False
-            self._known[name] = self.changed(self._blocks.get(name, ""))
-        return self._known[name]
+def _declaration(table: DumpedTable, name: str) -> str:
+    return table.chains.get(f"map {name}", "").partition("\n")[0]
 
 
-def _names(rules: str) -> list[str]:
-    """Return the blocks that rules lead to."""
-    return [f"chain {name}" for name in _JUMP.findall(rules)] + [
-        f"{kind} {name}" for name in SET_REFERENCE.findall(rules) for kind in ("map", "set")
-    ]
-
-
-def _verdicts(block: str) -> dict[str, str]:
-    """Return where the elements of a map lead, by their keys."""
-    verdicts: dict[str, str] = {}
-    for line in block.splitlines()[1:]:
-        key, _, verdict = line.rpartition(_VERDICT)
-        verdicts[key.partition(_COMMENT)[0]] = verdict
-    return verdicts
+def _layout(table: DumpedTable) -> LayoutName | None:
+    """Return the layout by a chain or map that only one has; ``None`` where no endpoint is reached."""
+    for name, block in table.chains.items():
+        if name.startswith(f"chain {ENDPOINT_PREFIX}") or _ANONYMOUS_MAP in block:
+            return LayoutName.KUBE_PROXY
+        if name.startswith(f"map {ENDPOINTS_PREFIX}") or (_UPDATE in block and _DNAT in block):
+            return LayoutName.COMPACT
+    return None
 
 
 def _behind(block: str) -> tuple[str, ...]:

@@ -106,14 +106,17 @@ class FedTool:
         self._writer.start()
 
     def finish(self, rest: Iterable[str]) -> subprocess.CompletedProcess[str]:
-        """Give it the rest, and return when it is done. Nothing is given that would come after a gap."""
+        """Give it the rest, and return when it is done; nothing of the rest if a part cannot be made."""
         self._has_all = True
         self._writer.join()
-        if self._failure is not None:
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self._write(list(rest))
+        except BaseException:
             self._process.kill()
             self._ended()
-            raise self._failure
-        self._write(rest)
+            raise
         return self._ended()
 
     def kill(self) -> None:

@@ -12,7 +12,7 @@ import click
 
 from kproxy_nat.apply.engines import find_tools
 from kproxy_nat.apply.namespaces import Namespace, open_host, open_namespace
-from kproxy_nat.apply.nft_ruleset import IPTABLES_LABELS, list_ruleset
+from kproxy_nat.apply.nft_ruleset import IPTABLES_LABELS, STANDBY_LABELS, list_ruleset
 from kproxy_nat.apply.restore_engine import RestoreEngine
 from kproxy_nat.apply.tools import IptablesTools, Variant
 from kproxy_nat.cli.manifests import read_any_form
@@ -163,9 +163,8 @@ def _live_side(source: str, namespace: Namespace, params: dict[str, Any]) -> Sid
         rules = {f: DumpedRules(load_dump(text, f, name), text, name) for f, text in texts.items()}
     listing = namespace.run(list_ruleset, tools.nft) if tools.nft else ""
     tables = load_nft(listing, f"nft of {namespace.label}")
-    return Side(
-        source, rules=rules, tables=tables.without(IPTABLES_LABELS if tools.variant is Variant.NFT else ())
-    )
+    others = IPTABLES_LABELS if tools.variant is Variant.NFT else frozenset()
+    return Side(source, rules=rules, tables=tables.without(others | STANDBY_LABELS))
 
 
 def _load_manifests(source: str, reading: Reading, params: dict[str, Any], reporter: Reporter) -> LoadedNode:

@@ -14,7 +14,7 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import ChainChange, Lines
 from kproxy_nat.apply.engines import find_tools
 from kproxy_nat.apply.generations import Generation, InputDigest
-from kproxy_nat.apply.planners import difference
+from kproxy_nat.apply.planners import difference, planner_of
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.service_counters import ServiceCounters, service_counters
 from kproxy_nat.apply.site import Site
@@ -27,6 +27,7 @@ from kproxy_nat.cli.planning import warn_of_others
 from kproxy_nat.cli.target import UNFINISHED, Target, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 from kproxy_nat.json_text import json_text
+from kproxy_nat.proxy.options import ProxyMode
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
@@ -123,7 +124,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             hint = "records are of one namespace from its creation to its end, in --state-dir"
             raise KproxyNatError(Problem(Code.NOTHING_APPLIED, message, hint=hint))
         applied = site.generations.by_backend()
-        live = _read(target, applied, as_applied=params["variant"] is None)
+        live = _read(target, applied, as_applied=params["variant"] is None and not target.in_process)
         warn_of_others(live, reporter)
         status = _status(site, latest, applied, live)
     as_json = params["status_format"] == "json"
@@ -140,8 +141,11 @@ def _read(
     live: dict[Backend, LiveRules] = {}
     for backend, generation in applied.items():
         variant = generation.record.variant
-        same = variant in (None, target.tools.variant) or not as_applied
-        place = target if same else replace(target, tools=find_tools(target.namespace, variant))
+        matters = backend.mode is ProxyMode.IPTABLES and planner_of(backend).owned_rules(
+            generation.after(backend)
+        )
+        other = as_applied and matters and variant != target.tools.variant
+        place = replace(target, tools=find_tools(target.namespace, variant)) if other else target
         live |= place.site().read_all([backend])
     return live
 

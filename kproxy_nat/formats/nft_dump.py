@@ -32,8 +32,6 @@ from kproxy_nat.ruleset.sets import DYNAMIC, NamedSet
 _CHAIN = "chain"
 DECLARATIONS = ("type ", "typeof ")
 """How lines begin that declare a set, a map or a base chain."""
-SET_REFERENCE = re.compile(r"@([^\s,;}]+)")
-"""Where a rule names a set or map."""
 
 _BLOCK = re.compile(r"^\t((?:chain|set|map) \S+) \{\n((?:\t\t.*\n|\n)*)\t\}$", re.MULTILINE)
 _TABLE = re.compile(r"^table \S+ (\S+) \{\n((?:\t.*\n|\n)*)\}$", re.MULTILINE)

@@ -34,6 +34,7 @@ from kproxy_nat.ruleset.sets import NamedSet
 from kproxy_nat.ruleset.transactions import TransactionError
 
 FAMILIES = (*NFT_FAMILIES.values(), BOTH_FAMILIES)
+_OWNER_FLAGS = ("owner", "persist")
 _SEPARATORS = (NEW_LINE, ";")
 
 
@@ -183,9 +184,11 @@ class _ScriptParser:
         self.cursor.skip(*_SEPARATORS)
         while not self.cursor.accept("}"):
             here = self._line()
-            word = self.cursor.take("comment", "set", "map", "chain")
+            word = self.cursor.take("comment", "flags", "set", "map", "chain")
             if word == "comment":
                 comment = self.cursor.take_quoted()
+            elif word == "flags":
+                self._owner_flags()
             elif word == "chain":
                 self._chain_block(part, here)
             else:
@@ -193,6 +196,12 @@ class _ScriptParser:
             self.cursor.skip(*_SEPARATORS)
         part.commands.insert(position, AddTable(comment))
         part.lines.insert(position, line)
+
+    def _owner_flags(self) -> None:
+        """Read a table's flags that say whose it is; one that is dormant is another matter."""
+        self.cursor.take(*_OWNER_FLAGS)
+        while self.cursor.accept(","):
+            self.cursor.take(*_OWNER_FLAGS)
 
     def _chain_block(self, part: NftTableTransaction, line: int) -> None:
         name = self.cursor.take()

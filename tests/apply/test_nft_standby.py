@@ -1,4 +1,4 @@
-"""The second table, which serves while Services are led another way: when there is one, and that it goes."""
+"""The second table, which serves while the layout is changed: that it stands in the kernel, and goes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kproxy_nat.apply.backends import backend_of
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from kproxy_nat.apply.nft_engine import NftEngine
@@ -27,15 +28,14 @@ from kproxy_nat.formats.nft_dump import join_listing, split_listing
 from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
-from kproxy_nat.proxy.view import build_view
 from kproxy_nat.ruleset.rules import NFT_FAMILIES
 from tests.apply.bench import PATIENCE, ROOT
-from tests.apply.test_nft_changes import BACKENDS
 from tests.kernel.netns import requires_kernel
-from tests.oracle.compiling import cluster_of, options_of, random_input
-from tests.oracle.manifests import endpoint_slice, many_endpoints, node, service
+from tests.oracle.compiling import random_input
 
 KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
+
+pytestmark = [pytest.mark.kernel, requires_kernel]
 
 by_family = pytest.mark.parametrize("family", IpFamily)
 both_ways = pytest.mark.parametrize("ways", [(KUBE_PROXY, COMPACT), (COMPACT, KUBE_PROXY)])
@@ -56,21 +56,8 @@ def rules(family: IpFamily, layout: Layout, seed: int = 1) -> Dump:
     return rules_for(random_input(seed).nft_view(family), layout)
 
 
-def size(dump: Dump) -> int:
-    return sum(map(len, dump.tables["kube-proxy"].chains.values()))
-
-
 def change_of(old: Dump, new: Dump) -> FamilyChange:
-    return plan_change(BACKENDS[old.family], LiveRules("", old), new)
-
-
-def services(*endpoints: int, layout: Layout = COMPACT) -> Dump:
-    """Return the rules of Services with so many endpoints each."""
-    objects = [service(f"shop/s{number}", f"10.96.0.{10 + number}") for number, _ in enumerate(endpoints)]
-    objects += [endpoint_slice(f"shop/s{n}", many_endpoints(count)) for n, count in enumerate(endpoints)]
-    cluster = cluster_of([node(), *objects])
-    view = build_view(cluster, options_of(cluster, mode=ProxyMode.NFTABLES), IpFamily.IPV4)
-    return rules_for(view, layout)
+    return plan_change(backend_of(ProxyMode.NFTABLES, old.family), LiveRules("", old), new)
 
 
 def tables(namespace: Namespace) -> list[str]:
@@ -84,56 +71,6 @@ def load_by_hand(namespace: Namespace, script: str) -> None:
     namespace.run(subprocess.run, ["nft", "-f", "-"], input=script.encode(), check=True)
 
 
-@by_family
-@both_ways
-def test_a_change_of_layout_has_one_that_holds_the_smaller_rules(
-    family: IpFamily, ways: tuple[Layout, Layout]
-) -> None:
-    old, new = (rules(family, layout) for layout in ways)
-    (part,) = change_of(old, new).tables
-    blocks = {block.name: "".join(f"{line}\n" for line in block.after or ()) for block in part.standby}
-    behind = rules(family, COMPACT).tables["kube-proxy"].chains
-    assert size(rules(family, COMPACT)) < size(rules(family, KUBE_PROXY))
-    assert blocks.keys() == behind.keys()
-    for name, block in blocks.items():
-        if "hook" in block:
-            priority = re.compile(r"priority (\S+);")
-            own, others = (int(priority.findall(text)[0]) for text in (block, behind[name]))
-            assert own == others + 1
-            assert priority.sub("", block) == priority.sub("", behind[name])
-        else:
-            assert block == behind[name]
-
-
-@pytest.mark.parametrize("layout", [KUBE_PROXY, COMPACT])
-@pytest.mark.parametrize(
-    ("old", "new", "needed"),
-    [
-        ((2, 3), (2, 3, 4), False),
-        ((2, 3, 4), (2, 3), False),
-        ((2, 3, 4), (2, 3, 5), False),
-        ((2, 3, 4), (3, 4, 5), True),
-        ((2, 3, 4), (3, 4, 4), True),
-    ],
-)
-def test_it_is_needed_where_most_services_are_led_another_way(
-    old: tuple[int, ...], new: tuple[int, ...], needed: bool, layout: Layout
-) -> None:
-    (part,) = change_of(services(*old, layout=layout), services(*new, layout=layout)).tables
-    assert bool(part.standby) == needed
-
-
-def test_there_is_none_for_the_first_rules() -> None:
-    assert nft_standby(change_of(Dump(IpFamily.IPV4), services(2, 3))) == ""
-
-
-def test_none_is_made_where_all_goes() -> None:
-    change = change_of(rules(IpFamily.IPV4, COMPACT), Dump(IpFamily.IPV4))
-    assert nft_standby(change) == ""
-
-
-@pytest.mark.kernel
-@requires_kernel
 @by_family
 @both_ways
 def test_it_stands_while_the_rules_are_changed_and_no_longer(
@@ -158,8 +95,6 @@ def test_it_stands_while_the_rules_are_changed_and_no_longer(
     assert split_listing(namespace.run(engine.save, family, counters=True), family) == new
 
 
-@pytest.mark.kernel
-@requires_kernel
 @by_family
 def test_what_it_holds_are_the_rules(namespace: Namespace, family: IpFamily) -> None:
     """What is left of the listing, priorities aside, is that of the rules themselves."""
@@ -187,8 +122,6 @@ def comparable(listing: str) -> list[str]:
     return sorted(line.strip(" \t}") for line in re.split(r",?\n|, ", text) if line.strip(" \t}"))
 
 
-@pytest.mark.kernel
-@requires_kernel
 def test_it_goes_with_its_maker(namespace: Namespace) -> None:
     script = nft_standby(change_of(rules(IpFamily.IPV4, KUBE_PROXY), rules(IpFamily.IPV4, COMPACT)))
     program = (
@@ -218,8 +151,6 @@ def test_it_goes_with_its_maker(namespace: Namespace) -> None:
     assert tables(namespace) == []
 
 
-@pytest.mark.kernel
-@requires_kernel
 def test_where_it_cannot_be_made_the_rules_are_changed_all_the_same(namespace: Namespace) -> None:
     """A table of somebody else has its name; so the transaction is refused, and that table stays as it is."""
     family, engine = IpFamily.IPV4, NftEngine(require_tool("nft"))
@@ -234,22 +165,15 @@ def test_where_it_cannot_be_made_the_rules_are_changed_all_the_same(namespace: N
     assert done.stdout == foreign
 
 
-def test_without_the_tool_nothing_happens(tmp_path: Path) -> None:
-    with standing_by(tmp_path / "none", "a script", ()):
-        pass
-
-
-def test_nothing_is_kept_of_what_the_tool_was_told(namespace: Namespace, tmp_path: Path) -> None:
+def test_nothing_is_kept_of_what_the_tool_was_told(
+    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = nft_standby(change_of(rules(IpFamily.IPV4, KUBE_PROXY), rules(IpFamily.IPV4, COMPACT)))
 
     def stand() -> None:
         with standing_by(require_tool("nft").path, script, ()):
             pass
 
-    home = os.environ["HOME"]
-    os.environ["HOME"] = str(tmp_path)
-    try:
-        namespace.run(stand)
-    finally:
-        os.environ["HOME"] = home
+    monkeypatch.setenv("HOME", str(tmp_path))
+    namespace.run(stand)
     assert list(tmp_path.iterdir()) == []

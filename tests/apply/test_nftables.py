@@ -329,6 +329,19 @@ class TestWithoutIptables:
             assert "error[KPN504]: the nft variant of iptables is not there" in result.err
         assert bench.dump() == expected(first)
 
+    def test_the_variant_of_the_last_command_is_not_there(
+        self, bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It held nothing of ours, so the other one will do, for status, too."""
+        found = tools.installed_variant
+        bench.done("apply", first, *MODE)
+        monkeypatch.setattr(
+            tools, "installed_variant", lambda asked: None if asked == bench.variant else found(asked)
+        )
+        options = ["--netns", bench.name, "--state-dir", str(bench.state_dir)]
+        result = bench.main("status", *options)
+        assert (result.status, result.err) == (0, "")
+
 
 class TestPlan:
     @ONE_VARIANT

@@ -129,6 +129,14 @@ def test_families_that_were_applied_with_different_variants(bench: Bench, first:
     assert {one["change"] for one in document(bench)["drift"] if one["backend"] == TOOLS[six]} >= {"gone"}
 
 
+def test_read_in_process_though_applied_with_the_other_variant(bench: Bench, first: Path) -> None:
+    """The library reads legacy tables only, and was asked for."""
+    Bench(bench.name, "nft", bench.state_dir, bench.main).done("apply", first)
+    plain = ("status", "--netns", bench.name, "--state-dir", str(bench.state_dir), "-o", "json")
+    assert json.loads(bench.main(*plain).out)["in_step"]
+    assert not json.loads(bench.main(*plain, "--engine", "python-iptables").out)["in_step"]
+
+
 def test_a_setting(bench: Bench, first: Path) -> None:
     bench.done("apply", first)
     bench.set_sysctl("net.ipv4.conf.all.route_localnet", "0")

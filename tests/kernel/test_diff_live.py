@@ -6,11 +6,14 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.nft_standby import STANDBY, standing_by
+from kproxy_nat.apply.tools import require_tool
 from tests.conformance.command_line import run
 from tests.golden.gallery import GALLERY
 from tests.kernel.netns import VARIANTS, WAIT, requires_kernel
@@ -86,3 +89,18 @@ def test_a_unified_diff_leads_the_kernel_to_the_other_side(namespace: Namespace,
     subprocess.run(["patch", "-s", str(file)], check=True, input=patch, text=True)
     load(namespace, "nft", file.read_text())
     assert run("diff", f"netns:{namespace.label}", PAIR / "new.yaml", "--only", "endpoints")[0] == 0
+
+
+def test_a_second_table_while_the_layout_is_changed(namespace: Namespace) -> None:
+    """It is none of the rules that were applied, and has an owner, which plain tables have not."""
+    source, mode = f"netns:{namespace.label}", ("--mode", "nftables")
+    layouts = ("kube-proxy", "compact")
+    old, new = (run("compile", PAIR / "old.yaml", *mode, "--layout", layout)[1] for layout in layouts)
+    namespace.run(subprocess.run, ["nft", "-f", "-"], input=old, text=True, check=True)
+    table = new.split("table ip6 ")[0].replace("table ip kube-proxy {", f"table ip {STANDBY} {{\nflags owner")
+    with ExitStack() as stack:
+        namespace.run(stack.enter_context, standing_by(require_tool("nft").path, table, ()))
+        listed = namespace.run(subprocess.run, ["nft", "list", "tables"], capture_output=True, check=True)
+        assert STANDBY.encode() in listed.stdout
+        status, out, err = run("diff", source, PAIR / "old.yaml", *mode)
+        assert (status, err) == (0, ""), out

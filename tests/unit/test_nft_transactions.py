@@ -51,6 +51,12 @@ def test_what_is_there_is_added_to() -> None:
     assert "policy drop" in after(base)
 
 
+def test_a_table_that_has_an_owner_is_read_like_others() -> None:
+    text = "table ip t { # progname nft\n\tflags owner,persist\n\n\tchain c {\n\t\tdrop\n\t}\n}\n"
+    plain = "table ip t {\n\tchain c {\n\t\tdrop\n\t}\n}\n"
+    assert parse_tables(text) == parse_tables(plain)
+
+
 def test_the_base_is_left_as_it_is() -> None:
     base = parse_tables(BASE)
     before = render_listing(base)
@@ -99,6 +105,7 @@ def test_what_cannot_be_carried_out_is_told_with_its_line(line: str, message: st
         ("add rule ip t c drop ip saddr 10.0.0.1\n", "1:22", "a condition stands after an action"),
         ('add table ip t { comment "x\n', "1:26", "a quote is not closed"),
         ("add table ip t \f", "1:16", "the character cannot be read here"),
+        ("table ip t {\n\tflags dormant\n}", "2:8", "expected owner or persist, found 'dormant'"),
         ("add set ip t s { timeout 5x ; }", "1:26", "'5x' is not a time such as 1h30m"),
         ("add set ip t s { size many ; }", "1:23", "expected a number, found 'many'"),
         (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from kproxy_nat.apply.running import FedTool
 from kproxy_nat.errors import ApplyError, Code
+from tests.patience import patient
 
 LONG = "".join(f"{number} \udcff é\n" for number in range(100_000))
 """More than a pipe holds, and not all of it UTF-8."""
@@ -50,8 +54,10 @@ def test_parts_are_made_while_it_reads(tmp_path: Path) -> None:
 
     def parts() -> Iterator[str]:
         yield "first\n"
+        deadline = time.monotonic() + patient(60)
         while not path.exists():
-            pass
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         yield "second\n"
 
     done = FedTool(["sh", "-c", f'read line; > "{path}"; cat'], parts(), (), "").finish(())
@@ -65,10 +71,14 @@ def test_nothing_comes_after_a_part_that_cannot_be_made(tmp_path: Path) -> None:
         yield "first\n"
         raise LookupError("no second")
 
-    tool = FedTool(["sh", "-c", f'cat > "{path}"'], parts(), (), "")
-    with pytest.raises(LookupError, match="no second"):
-        tool.finish(["COMMIT\n"])
-    assert not path.exists() or path.read_text() in ("", "first\n")
+    for first, rest in ((parts(), ["COMMIT\n"]), ([], chain(["first\n", "COMMIT\n"], parts()))):
+        tool = FedTool(["sh", "-c", f'echo $$ > "{path}.pid"; exec cat > "{path}"'], first, (), "")
+        with pytest.raises(LookupError, match="no second"):
+            tool.finish(rest)
+        tool.kill()
+        assert not path.exists() or "COMMIT" not in path.read_text()
+        with suppress(FileNotFoundError, ValueError), pytest.raises(ProcessLookupError):
+            os.kill(int(Path(f"{path}.pid").read_text()), 0)
 
 
 def test_one_that_is_not_there() -> None:
