@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,12 @@ AT_ONCE = 64
 """So many connections are under way at a time, well below any backlog."""
 
 _QUESTION = b"?\n"
+_RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+"""IP_RECVERR and IPV6_RECVERR, which are missing in ``socket`` (linux/in.h, linux/in6.h)."""
+_SCTP_RTOINFO = 0
+"""From linux/sctp.h."""
+_SECOND_TRY = struct.pack("iIII", 0, 500, 0, 500)
+"""Struct sctp_rtoinfo: of all associations, the first time-out and the shortest are half a second."""
 _raw_ports = itertools.cycle(range(49152, 65536))
 """Source ports for raw sockets, which have none of their own."""
 
@@ -41,7 +48,8 @@ class Outcome(enum.StrEnum):
     """By a host that does not serve the port or the protocol, or by an ICMP message "port unreachable".
 
     Such a message for TCP counts a second later, with the second SYN: between virtual interfaces it arrives
-    while the client still sends the first, and Linux does not end a connection that is in use just then.
+    while the client still sends the first, and Linux does not end a connection that is in use just then. So
+    it is with SCTP, half a second later.
     """
     TIMED_OUT = "timed out"
     RESET = "reset"
@@ -139,6 +147,8 @@ def _open(target: Target) -> socket.socket:
     kind, protocol = socket_kind(target.transport)
     client = socket.socket(SOCKET_FAMILIES[family_of(target.address)], kind, protocol)
     client.setblocking(False)
+    if (kind, protocol) == (socket.SOCK_STREAM, socket.IPPROTO_SCTP):
+        _hear_refusals(client)
     if target.source is not None:
         try:
             client.bind((target.source, 0))
@@ -146,6 +156,12 @@ def _open(target: Target) -> socket.socket:
             client.close()
             raise
     return client
+
+
+def _hear_refusals(client: socket.socket) -> None:
+    """Let a socket of SCTP fail at an ICMP message; it would go on trying, the second time after 3 s."""
+    client.setsockopt(*_RECVERR[client.family], 1)
+    client.setsockopt(socket.IPPROTO_SCTP, _SCTP_RTOINFO, _SECOND_TRY)
 
 
 def _start_stream(client: socket.socket, target: Target) -> Parse:
