@@ -14,7 +14,7 @@ import pytest
 
 from kproxy_nat.cli.main import main
 from tests.apply.bench import GALLERY, Bench, Main, Result, host_dump
-from tests.kernel.netns import VARIANTS
+from tests.kernel.netns import VARIANTS, make_namespace
 
 _NUMBERS = itertools.count()
 _OTHER_ENDPOINTS = (("10.180.2.5", "10.180.2.6"), ("fd00:10:180:1::34", "fd00:10:180:1::35"))
@@ -70,7 +70,7 @@ def bench(variant: str, tmp_path: Path, kproxy_nat: Main, monkeypatch: pytest.Mo
     """
     monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
     name = f"kpn-{os.getpid()}-{next(_NUMBERS)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    make_namespace(name)
     try:
         yield Bench(name, variant, tmp_path / "state", kproxy_nat)
     finally:

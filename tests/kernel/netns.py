@@ -19,6 +19,7 @@ from kproxy_nat.net.addresses import IpFamily
 from tests.patience import patient
 
 VARIANTS = ("nft", "legacy")
+_FIRST_SETTINGS = ("net.ipv4.ip_forward=0", "net.ipv4.conf.all.route_localnet=0")
 TOOLS = (
     "unshare",
     "nfacct",
@@ -51,6 +52,12 @@ def run_in_fresh_namespace(command: str | Sequence[str], stdin: str = "") -> sub
         env=_ENVIRONMENT,
         timeout=TIMEOUT,
     )
+
+
+def make_namespace(name: str) -> None:
+    """Make a namespace with the settings that a kernel starts with: new ones have the host's present ones."""
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", *_FIRST_SETTINGS], check=True)
 
 
 def load_and_save(

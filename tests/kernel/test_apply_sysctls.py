@@ -14,7 +14,7 @@ from kproxy_nat.apply import sysctls
 from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl, restore_sysctls
 from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Severity
-from tests.kernel.netns import requires_kernel
+from tests.kernel.netns import make_namespace, requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -27,7 +27,8 @@ ABSENT = "net.ipv4.no_such_setting"
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
     name = f"kpn-sysctl-{os.getpid()}"
-    with open_namespace(name, create=True) as opened:
+    make_namespace(name)
+    with open_namespace(name) as opened:
         yield opened
     subprocess.run(["ip", "netns", "del", name], check=True)
 
