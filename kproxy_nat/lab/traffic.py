@@ -36,8 +36,8 @@ _SCTP_RTOINFO = 0
 """From linux/sctp.h."""
 _SECOND_TRY = struct.pack("iIII", 0, 500, 0, 500)
 """Struct sctp_rtoinfo: of all associations, the first time-out and the shortest are half a second."""
-_raw_ports = itertools.cycle(range(49152, 65536))
-"""Source ports for raw sockets, which have none of their own."""
+_sctp_ports = itertools.cycle(range(49152, 65536))
+"""Source ports: raw sockets have none of their own; the kernel draws those of SCTP, some of them twice."""
 
 
 class Outcome(enum.StrEnum):
@@ -147,14 +147,15 @@ def _open(target: Target) -> socket.socket:
     kind, protocol = socket_kind(target.transport)
     client = socket.socket(SOCKET_FAMILIES[family_of(target.address)], kind, protocol)
     client.setblocking(False)
-    if (kind, protocol) == (socket.SOCK_STREAM, socket.IPPROTO_SCTP):
-        _hear_refusals(client)
-    if target.source is not None:
-        try:
-            client.bind((target.source, 0))
-        except OSError:
-            client.close()
-            raise
+    is_sctp = (kind, protocol) == (socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    try:
+        if is_sctp:
+            _hear_refusals(client)
+        if is_sctp or target.source is not None:
+            client.bind((target.source or "", next(_sctp_ports) if is_sctp else 0))
+    except OSError:
+        client.close()
+        raise
     return client
 
 
@@ -179,7 +180,7 @@ def _start_datagram(client: socket.socket, target: Target) -> Parse:
 
 def _start_raw_sctp(client: socket.socket, target: Target) -> Parse:
     client.connect((target.address, 0))
-    init = sctp.Packet(next(_raw_ports), target.port, 0, sctp.new_tag())
+    init = sctp.Packet(next(_sctp_ports), target.port, 0, sctp.new_tag())
     client.send(sctp.encode(init))
     return partial(_parse_raw_sctp, init, family_of(target.address))
 
