@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, takewhile
 from pathlib import Path
 
@@ -99,24 +99,17 @@ class _Load:
 
     def __init__(self, engine: RestoreEngine, change: FamilyChange) -> None:
         self._engine = engine
-        self._family = change.family
+        self._change = change
         self._parts = restore_parts(change)
-        self._given: list[str] = []
-        self._tool = engine.start(change.family, self._until_commit())
+        first = takewhile(lambda part: part != COMMIT, self._parts)
+        self._tool = engine.start(change.family, first)
 
     def commit(self) -> None:
         """See :class:`Loading`."""
-        done = self._tool.finish(self._noted(chain((COMMIT,), self._parts)))
-        self._engine.check(self._family, done, "".join(self._given))
+        done = self._tool.finish(chain((COMMIT,), self._parts))
+        text = restore_text(self._change) if done.returncode else ""
+        self._engine.check(self._change.family, done, text)
 
     def abandon(self) -> None:
         """See :class:`Loading`."""
         self._tool.kill()
-
-    def _until_commit(self) -> Iterator[str]:
-        return self._noted(takewhile(lambda part: part != COMMIT, self._parts))
-
-    def _noted(self, parts: Iterable[str]) -> Iterator[str]:
-        for part in parts:
-            self._given.append(part)
-            yield part
