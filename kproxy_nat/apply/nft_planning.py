@@ -13,7 +13,7 @@ from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChan
 from kproxy_nat.apply.nft_standby import standby_blocks
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.formats.iptables_dump import Dump, DumpedTable
-from kproxy_nat.formats.nft_dump import DECLARATIONS, is_chain
+from kproxy_nat.formats.nft_dump import DECLARATIONS, declaration, is_chain
 from kproxy_nat.lowering.nftables_names import TABLE
 
 _SET_REFERENCE = re.compile(r"@([^\s,;}]+)")
@@ -85,12 +85,6 @@ def _block_changes(old: DumpedTable, new: DumpedTable) -> Iterator[ChainChange]:
         if before != after or (is_chain(key) and recreated and _refers(before or "", recreated)):
             comment = new.comments.get(key, "") if before is None else ""
             yield ChainChange(key, _lines(before), _lines(after), comment=comment)
-
-
-def declaration(lines: str) -> str:
-    """Return the line that declares a set, a map or a base chain; nothing for other chains."""
-    first = lines.partition("\n")[0]
-    return first if first.startswith(DECLARATIONS) else ""
 
 
 def _refers(block: str, names: set[str]) -> bool:

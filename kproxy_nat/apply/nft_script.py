@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, Lines, TableChange
-from kproxy_nat.apply.nft_planning import body, declaration
+from kproxy_nat.apply.nft_planning import body
 from kproxy_nat.apply.nft_standby import STANDBY
-from kproxy_nat.formats.nft_dump import is_chain
+from kproxy_nat.formats.nft_dump import declaration, is_chain
 from kproxy_nat.formats.nft_words import quoted
 from kproxy_nat.ruleset.rules import NFT_FAMILIES
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from kproxy_nat.apply.changes import ChainChange
 from kproxy_nat.apply.running import memory_file, tool_environment
 from kproxy_nat.formats.iptables_dump import DumpedTable
+from kproxy_nat.formats.nft_dump import declaration
 from kproxy_nat.lowering.layouts import LayoutName
 from kproxy_nat.lowering.nftables_names import (
     ENDPOINT_PREFIX,
@@ -101,12 +102,9 @@ def _wait_until_made(process: subprocess.Popen[str], descriptor: int) -> None:
 def _all_are_led_elsewhere(old: DumpedTable, new: DumpedTable) -> bool:
     """Tell whether the layout changes, or what finds Services is made anew."""
     layouts = _layout(old), _layout(new)
-    anew = any(_declaration(old, name) != _declaration(new, name) for name in (SERVICES_MAP, NODE_PORTS_MAP))
-    return None not in layouts and (anew or layouts[0] is not layouts[1])
-
-
-def _declaration(table: DumpedTable, name: str) -> str:
-    return table.chains.get(f"map {name}", "").partition("\n")[0]
+    maps = [f"map {name}" for name in (SERVICES_MAP, NODE_PORTS_MAP)]
+    before, after = ([declaration(table.chains.get(name, "")) for name in maps] for table in (old, new))
+    return None not in layouts and (before != after or layouts[0] is not layouts[1])
 
 
 def _layout(table: DumpedTable) -> LayoutName | None:
@@ -121,6 +119,6 @@ def _layout(table: DumpedTable) -> LayoutName | None:
 
 def _behind(block: str) -> tuple[str, ...]:
     """Return the lines of an object of a table that is asked after the one which has it now."""
-    first, *others = block.splitlines() or [""]
-    lines = (_PRIORITY.sub(lambda found: str(int(found[0]) + 1), first), *others)
-    return lines if block else ()
+    declared = declaration(block)
+    later = _PRIORITY.sub(lambda found: str(int(found[0]) + 1), declared)
+    return tuple((later + block.removeprefix(declared)).splitlines())

@@ -72,6 +72,12 @@ def set_block(named: NamedSet) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def declaration(block: str) -> str:
+    """Return the line that declares a set, a map or a base chain; nothing for other chains."""
+    first = block.partition("\n")[0]
+    return first if first.startswith(DECLARATIONS) else ""
+
+
 def dump_tables(
     tables: Iterable[Table], family: IpFamily, block_of: Callable[[Chain, Table], str] = chain_block
 ) -> Dump:
