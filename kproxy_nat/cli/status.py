@@ -14,7 +14,7 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import ChainChange, Lines
 from kproxy_nat.apply.engines import find_tools
 from kproxy_nat.apply.generations import Generation, InputDigest
-from kproxy_nat.apply.planners import difference, planner_of
+from kproxy_nat.apply.planners import difference
 from kproxy_nat.apply.planning import LiveRules
 from kproxy_nat.apply.service_counters import ServiceCounters, service_counters
 from kproxy_nat.apply.site import Site
@@ -24,10 +24,9 @@ from kproxy_nat.cli.node import gc_paused
 from kproxy_nat.cli.options import verbosity_options
 from kproxy_nat.cli.output import write_stdout
 from kproxy_nat.cli.planning import warn_of_others
-from kproxy_nat.cli.target import UNFINISHED, Target, opened_target, target_options
+from kproxy_nat.cli.target import UNFINISHED, Target, left_iptables_rules, opened_target, target_options
 from kproxy_nat.errors import Code, KproxyNatError, Problem
 from kproxy_nat.json_text import json_text
-from kproxy_nat.proxy.options import ProxyMode
 
 DRIFT = 1
 """The exit status when the live rules are not those that were applied."""
@@ -138,16 +137,18 @@ def _read(
     target: Target, applied: Mapping[Backend, Generation], *, as_applied: bool
 ) -> dict[Backend, LiveRules]:
     """Return the live rules, read ``as_applied``: of each family by the variant that it was applied with."""
-    live: dict[Backend, LiveRules] = {}
-    for backend, generation in applied.items():
-        variant = generation.record.variant
-        matters = backend.mode is ProxyMode.IPTABLES and planner_of(backend).owned_rules(
-            generation.after(backend)
-        )
-        other = as_applied and matters and variant != target.tools.variant
-        place = replace(target, tools=find_tools(target.namespace, variant)) if other else target
+    elsewhere = {
+        backend: generation.record.variant
+        for backend, generation in applied.items()
+        if as_applied
+        and generation.record.variant != target.tools.variant
+        and left_iptables_rules(backend, generation)
+    }
+    live = target.site().read_all(backend for backend in applied if backend not in elsewhere)
+    for backend, variant in elsewhere.items():
+        place = replace(target, tools=find_tools(target.namespace, variant))
         live |= place.site().read_all([backend])
-    return live
+    return {backend: live[backend] for backend in applied}
 
 
 def _status(

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.engines import Tools, engines_for, find_tools
-from kproxy_nat.apply.generations import Generations, namespace_folder, take_notes
+from kproxy_nat.apply.generations import Generation, Generations, namespace_folder, take_notes
 from kproxy_nat.apply.locking import Lock, locked
 from kproxy_nat.apply.namespaces import HOST, Namespace, open_host, open_namespace, remove_namespace
 from kproxy_nat.apply.planners import planner_of
@@ -214,8 +215,14 @@ def _tools(namespace: Namespace, chosen: Variant | None, state_dir: Path) -> Too
 
 
 def _left_rules(generations: Generations) -> bool:
-    applied = generations.by_backend().items()
-    return any(planner_of(b).owned_rules(g.after(b)) for b, g in applied if b.mode is ProxyMode.IPTABLES)
+    return any(left_iptables_rules(b, g) for b, g in generations.by_backend().items())
+
+
+def left_iptables_rules(backend: Backend, generation: Generation) -> bool:
+    """Tell whether a command has left rules of ours in iptables, which only the same variant can read."""
+    return backend.mode is ProxyMode.IPTABLES and bool(
+        planner_of(backend).owned_rules(generation.after(backend))
+    )
 
 
 def recorded_variant(namespace: Namespace, state_dir: Path) -> Variant | None:
