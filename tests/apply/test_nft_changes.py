@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from kproxy_nat.apply.backends import Backend
-from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.namespaces import Namespace
 from kproxy_nat.apply.nft_engine import NftEngine
 from kproxy_nat.apply.nft_planning import predict
 from kproxy_nat.apply.nft_script import nft_removal, nft_script
@@ -28,7 +27,7 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.proxy.view import build_view
 from tests.apply.bench import load
-from tests.kernel.netns import requires_kernel
+from tests.kernel.netns import fresh_namespace, requires_kernel
 from tests.oracle.compiling import cluster_of, options_of, random_input
 from tests.oracle.manifests import endpoint, endpoint_slice, many_endpoints, node, port, service
 from tests.property import examples
@@ -43,13 +42,8 @@ BACKENDS = {IpFamily.IPV4: Backend.NFT_IP, IpFamily.IPV6: Backend.NFT_IP6}
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    name = f"kpn-change-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with open_namespace(name) as found:
-            yield found
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
+    with fresh_namespace("change") as made:
+        yield made
 
 
 def dumps(family: IpFamily) -> list[Dump]:

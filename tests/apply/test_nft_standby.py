@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from kproxy_nat.apply.backends import backend_of
 from kproxy_nat.apply.changes import FamilyChange
-from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.namespaces import Namespace
 from kproxy_nat.apply.nft_engine import NftEngine
 from kproxy_nat.apply.nft_script import nft_standby
 from kproxy_nat.apply.nft_standby import STANDBY, standing_by
@@ -30,7 +29,7 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import ProxyMode
 from kproxy_nat.ruleset.rules import NFT_FAMILIES
 from tests.apply.bench import PATIENCE, ROOT
-from tests.kernel.netns import requires_kernel
+from tests.kernel.netns import fresh_namespace, requires_kernel
 from tests.oracle.compiling import random_input
 
 KUBE_PROXY, COMPACT = Layout(), Layout(LayoutName.COMPACT)
@@ -43,13 +42,8 @@ both_ways = pytest.mark.parametrize("ways", [(KUBE_PROXY, COMPACT), (COMPACT, KU
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    name = f"kpn-standby-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with open_namespace(name) as found:
-            yield found
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
+    with fresh_namespace("standby") as made:
+        yield made
 
 
 def rules(family: IpFamily, layout: Layout, seed: int = 1) -> Dump:

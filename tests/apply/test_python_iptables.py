@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 
 from kproxy_nat.apply import python_iptables_engine, python_iptables_rules
 from kproxy_nat.apply.changes import ChainChange, FamilyChange, TableChange
-from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.namespaces import Namespace
 from kproxy_nat.apply.planning import LiveRules, plan_change
 from kproxy_nat.apply.python_iptables_engine import PythonIptablesEngine
 from kproxy_nat.apply.python_iptables_extensions import MATCH, find_extension
@@ -34,7 +33,7 @@ from tests.conformance.scenarios import SCENARIOS, Scenario
 from tests.corpus import HERE as CORPUS
 from tests.corpus import read, without_comments
 from tests.golden.gallery import TOPICS, rule_text
-from tests.kernel.netns import WAIT, requires_kernel
+from tests.kernel.netns import WAIT, fresh_namespace, requires_kernel
 from tests.kernel.test_corpus_in_kernel import SETUP, canonical_dump, with_protocol_names
 from tests.patience import patient
 
@@ -97,15 +96,10 @@ class Place:
 
 @contextmanager
 def fresh_place() -> Iterator[Place]:
-    name = f"kpn-python-{os.getpid()}-{next(_NUMBERS)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with open_namespace(name) as namespace:
-            place = Place(namespace)
-            place.command("sh", "-c", SETUP)
-            yield place
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
+    with fresh_namespace(f"python-{next(_NUMBERS)}") as namespace:
+        place = Place(namespace)
+        place.command("sh", "-c", SETUP)
+        yield place
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
+from kproxy_nat.apply.namespaces import Namespace, open_namespace
 from kproxy_nat.net.addresses import IpFamily
 from tests.patience import patient
 
@@ -58,6 +60,18 @@ def make_namespace(name: str) -> None:
     """Make a namespace with the settings that a kernel starts with: new ones have the host's present ones."""
     subprocess.run(["ip", "netns", "add", name], check=True)
     subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", *_FIRST_SETTINGS], check=True)
+
+
+@contextmanager
+def fresh_namespace(role: str) -> Iterator[Namespace]:
+    """Make a namespace, open it, and delete it in the end; ``role`` tells it from others of this process."""
+    name = f"kpn-{role}-{os.getpid()}"
+    make_namespace(name)
+    try:
+        with open_namespace(name) as opened:
+            yield opened
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def load_and_save(

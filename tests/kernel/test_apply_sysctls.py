@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from kproxy_nat.apply import sysctls
-from kproxy_nat.apply.namespaces import Namespace, open_namespace
+from kproxy_nat.apply.namespaces import Namespace
 from kproxy_nat.apply.sysctls import change_sysctls, read_sysctl, restore_sysctls
 from kproxy_nat.errors import ApplyError, Code, NotRestoredError, Severity
-from tests.kernel.netns import make_namespace, requires_kernel
+from tests.kernel.netns import fresh_namespace, requires_kernel
 
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
@@ -26,11 +25,8 @@ ABSENT = "net.ipv4.no_such_setting"
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    name = f"kpn-sysctl-{os.getpid()}"
-    make_namespace(name)
-    with open_namespace(name) as opened:
-        yield opened
-    subprocess.run(["ip", "netns", "del", name], check=True)
+    with fresh_namespace("sysctl") as made:
+        yield made
 
 
 def told_by_sysctl(namespace: Namespace, name: str) -> str:
