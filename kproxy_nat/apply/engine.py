@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kproxy_nat.apply.changes import FamilyChange
@@ -18,6 +18,21 @@ class Loading(Protocol):
 
     def abandon(self) -> None:
         """Let nothing come of it; once it is being carried out, this does nothing."""
+        ...
+
+
+class Begun(Protocol):
+    """A change of which the tool has read the beginning, before all of it was known. Nothing is changed yet.
+
+    As long as it lasts, other tools may have to wait for a lock; :meth:`Engine.test` does not.
+    """
+
+    def go_on(self, change: FamilyChange) -> Loading | None:
+        """Return the loading of a change that begins so; of another one there is none."""
+        ...
+
+    def abandon(self) -> None:
+        """Let nothing come of it, unless the change is being carried out."""
         ...
 
 
@@ -39,6 +54,16 @@ class Engine(Protocol):
 
     def test(self, change: FamilyChange) -> None:
         """Let the tool check a change, and change nothing."""
+        ...
+
+    def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
+        """Begin with a change that declares these user chains first, if it takes the tool long to read that.
+
+        Args:
+            family: of the rules.
+            table: the first one that changes.
+            chains: sorted by name.
+        """
         ...
 
     def prepare(self, change: FamilyChange) -> Loading:

@@ -12,6 +12,7 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.engine import Loading
 from kproxy_nat.apply.generations import Generation, Record, SysctlChange
+from kproxy_nat.apply.head_start import HeadStart
 from kproxy_nat.apply.nfacct_objects import ensure_nfacct, list_nfacct
 from kproxy_nat.apply.planners import planner_of
 from kproxy_nat.apply.planning import LiveRules
@@ -84,6 +85,7 @@ class Execution:
         nfacct: accounting objects that the rules refer to.
         reached: is told each step, when it is done; also those of the way back.
         warn: is told of what is doubtful and does not stop us.
+        head_start: what the tool was told already.
     """
 
     changes: Mapping[Backend, FamilyChange]
@@ -93,6 +95,7 @@ class Execution:
     confirmation: Confirmation | None = None
     reached: Callable[[Step | WayBack], None] = field(default=lambda _: None)
     warn: Warn = field(default=lambda _: None)
+    head_start: HeadStart | None = None
 
 
 def execute(
@@ -109,7 +112,7 @@ def execute(
     """
     rehearse(site, work.changes)
     work.reached(Step.REHEARSED)
-    with watch() as watchdog, _prepared(site, work.changes) as prepared:
+    with watch() as watchdog, _prepared(site, work) as prepared:
         before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
         after = {b: planner_of(b).predict(before[b], change) for b, change in work.changes.items()}
         generation = _begin(site, work, before, after)
@@ -146,14 +149,20 @@ def rehearse(site: Site, changes: Mapping[Backend, FamilyChange]) -> None:
 
 
 @contextmanager
-def _prepared(site: Site, changes: Mapping[Backend, FamilyChange]) -> Iterator[dict[Backend, Loading]]:
+def _prepared(site: Site, work: Execution) -> Iterator[dict[Backend, Loading]]:
     """Prepare what is carried out first, while the record is written. Others would wait for the same lock."""
-    first = next((backend for backend, change in changes.items() if change.tables), None)
-    prepared = {} if first is None else {first: site.prepare(first, changes[first])}
+    first = next((backend for backend, change in work.changes.items() if change.tables), None)
+    prepared = {} if first is None else {first: _prepare(site, first, work)}
     try:
         yield prepared
     finally:
         _abandon(prepared)
+
+
+def _prepare(site: Site, backend: Backend, work: Execution) -> Loading:
+    change = work.changes[backend]
+    begun = work.head_start.take(backend, change) if work.head_start else None
+    return begun or site.prepare(backend, change)
 
 
 def _abandon(prepared: Mapping[Backend, Loading]) -> None:

@@ -74,6 +74,9 @@ class NftEngine:
         """See :class:`Engine`."""
         self._load(nft_script(change), "--check")
 
+    def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> None:
+        """See :class:`Engine`."""
+
     def prepare(self, change: FamilyChange) -> Loading:
         """See :class:`Engine`. A script that is cut short could be a valid one, so the tool gets it whole."""
         return Unprepared(partial(self._load_all, change))

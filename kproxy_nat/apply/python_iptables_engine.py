@@ -10,7 +10,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -69,6 +69,9 @@ class PythonIptablesEngine:
         with _LIBRARY:
             for part in change.tables:
                 self._carry_out(change.family, part, commit=False)
+
+    def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> None:
+        """See :class:`Engine`."""
 
     def prepare(self, change: FamilyChange) -> Loading:
         """See :class:`Engine`. What takes long is done while the lock is not held, anyway."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, takewhile
 from pathlib import Path
+from types import MappingProxyType
 
 from kproxy_nat.apply.changes import FamilyChange
-from kproxy_nat.apply.engine import Loading
-from kproxy_nat.apply.restore_text import COMMIT, restore_parts, restore_text
+from kproxy_nat.apply.engine import Begun, Loading
+from kproxy_nat.apply.restore_text import COMMIT, declarations, restore_parts, restore_text
 from kproxy_nat.apply.running import FedTool, RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import IptablesTools, install_hint
 from kproxy_nat.errors import ApplyError, Code, Problem
@@ -22,6 +24,8 @@ _LOCKED = 4
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
 _HINT = install_hint("iptables")
+_NO_LOCK = {"XTABLES_LOCKFILE": os.devnull}
+_NO_LOCK_SINCE = (1, 8, 9)
 
 
 class RestoreEngine:
@@ -53,17 +57,24 @@ class RestoreEngine:
         return done.stdout
 
     def test(self, change: FamilyChange) -> None:
-        """See :class:`Engine`."""
+        """See :class:`Engine`. It changes nothing, so it does not wait for the lock, which may be our own."""
         text = restore_text(change)
-        self.check(change.family, self._run([*self._restore(change.family), "--test"], text), text)
+        command = [*self._restore(change.family), "--test"]
+        self.check(change.family, self._run(command, text, _NO_LOCK), text)
+
+    def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
+        """See :class:`Engine`. Tools before 1.8.9 would wait for our own lock when they test the rest."""
+        if self._tools.version < _NO_LOCK_SINCE:
+            return None
+        return _BegunLoad(self, family, declarations(table, chains))
 
     def prepare(self, change: FamilyChange) -> Loading:
         """See :class:`Engine`. The tool parses the first table; that for legacy tables holds their lock."""
-        return _Load(self, change)
+        return _Load(self, change, restore_parts(change), self.start(change.family))
 
-    def start(self, family: IpFamily, parts: Iterable[str]) -> FedTool:
-        """Start the tool that loads rules, with the first parts of their text."""
-        return FedTool(self._restore(family), parts, self._inherited, _HINT)
+    def start(self, family: IpFamily) -> FedTool:
+        """Start the tool that loads rules."""
+        return FedTool(self._restore(family), self._inherited, _HINT)
 
     def check(self, family: IpFamily, done: subprocess.CompletedProcess[str], text: str) -> None:
         """Raise an ApplyError if the tool that was given ``text`` refused it."""
@@ -73,8 +84,10 @@ class RestoreEngine:
     def _restore(self, family: IpFamily) -> list[str | Path]:
         return [self._tools.restore[family], "--wait", str(self._wait), "--noflush", "--counters"]
 
-    def _run(self, command: Sequence[str | Path], text: str) -> subprocess.CompletedProcess[str]:
-        return run_tool(command, text, self._inherited, _HINT)
+    def _run(
+        self, command: Sequence[str | Path], text: str, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        return run_tool(command, text, self._inherited, _HINT, environment)
 
     def _refusal(self, program: Path, done: subprocess.CompletedProcess[str], text: str) -> ApplyError:
         lines = (_OWN_NAME.sub("", line).strip() for line in done.stderr.splitlines())
@@ -91,18 +104,41 @@ class RestoreEngine:
         return RuleRefusedError(Problem(Code.RULES_REFUSED, said, subject=program.name, hint=hint), rule)
 
 
+class _BegunLoad:
+    """See :class:`Begun`. The tool parses declarations, which takes it long, while rules are made."""
+
+    def __init__(self, engine: RestoreEngine, family: IpFamily, declared: str) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._tool = engine.start(family)
+        self._tool.feed((declared,))
+
+    def go_on(self, change: FamilyChange) -> Loading | None:
+        """See :class:`Begun`."""
+        parts = restore_parts(change)
+        if next(parts, "") != self._declared:
+            return None
+        return _Load(self._engine, change, parts, self._tool)
+
+    def abandon(self) -> None:
+        """See :class:`Begun`."""
+        self._tool.kill()
+
+
 class _Load:
     """See :class:`Loading`. Of a table that the tool was given, nothing changes without the line COMMIT.
 
-    It parses what is declared, which takes it long, while the rules are put into words.
+    It parses what it has while the rest is put into words.
     """
 
-    def __init__(self, engine: RestoreEngine, change: FamilyChange) -> None:
+    def __init__(
+        self, engine: RestoreEngine, change: FamilyChange, parts: Iterator[str], tool: FedTool
+    ) -> None:
         self._engine = engine
         self._change = change
-        self._parts = restore_parts(change)
-        first = takewhile(lambda part: part != COMMIT, self._parts)
-        self._tool = engine.start(change.family, first)
+        self._parts = parts
+        self._tool = tool
+        tool.feed(takewhile(lambda part: part != COMMIT, parts))
 
     def commit(self) -> None:
         """See :class:`Loading`."""

@@ -28,9 +28,14 @@ def restore_parts(change: FamilyChange) -> Iterator[str]:
     """Yield the same in parts: of each table what it declares, its rules, and :data:`COMMIT`."""
     for table in change.tables:
         own = [chain for chain in table.chains if not chain.builtin]
-        yield _text([f"*{table.table}", *[f":{chain.name} - [0:0]" for chain in reversed(own)]])
+        yield declarations(table.table, [chain.name for chain in own])
         yield _text(_commands(table, own, [chain for chain in table.chains if chain.builtin]))
         yield COMMIT
+
+
+def declarations(table: str, chains: Sequence[str]) -> str:
+    """Return the part that declares user chains, which are given in their order."""
+    return _text([f"*{table}", *[f":{chain} - [0:0]" for chain in reversed(chains)]])
 
 
 def _commands(table: TableChange, own: list[ChainChange], builtin: list[ChainChange]) -> list[str]:

@@ -10,10 +10,12 @@ import fcntl
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Thread
+from types import MappingProxyType
 from typing import BinaryIO
 
 from kproxy_nat.errors import ApplyError, Code, Problem
@@ -37,7 +39,11 @@ class RuleRefusedError(ApplyError):
 
 
 def run_tool(
-    command: Sequence[str | Path], text: str, inherited: Sequence[int], hint: str
+    command: Sequence[str | Path],
+    text: str,
+    inherited: Sequence[int],
+    hint: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run a tool in the namespace of the calling thread; bytes that are not UTF-8 pass unchanged.
 
@@ -46,6 +52,7 @@ def run_tool(
         text: its standard input.
         inherited: open files that it gets, too.
         hint: what to do when it is not there.
+        environment: what it gets besides that of :func:`tool_environment`.
 
     Raises:
         ApplyError: it cannot be started.
@@ -54,7 +61,7 @@ def run_tool(
         with memory_file(text) as given, memory_file() as printed, memory_file() as said:
             status = subprocess.run(
                 command,
-                env=tool_environment(),
+                env={**tool_environment(), **environment},
                 stdin=given,
                 stdout=printed,
                 stderr=said,
@@ -67,23 +74,20 @@ def run_tool(
 
 
 class FedTool:
-    """A tool that gets the first parts of its input from a pipe, while others work, and then has to wait.
+    """A tool that gets its input from a pipe, part by part, while others work; for the rest it has to wait.
 
     When we are killed, the pipe ends where we were.
 
     Args:
         command: as those of :func:`run_tool`, by which it is started.
-        first: what it may read at once; made by a thread of its own, while the tool reads.
-        inherited: open files that it gets, too.
+        inherited: open files that the tool gets, too.
         hint: what to do when it is not there.
 
     Raises:
         ApplyError: it cannot be started.
     """
 
-    def __init__(
-        self, command: Sequence[str | Path], first: Iterable[str], inherited: Sequence[int], hint: str
-    ) -> None:
+    def __init__(self, command: Sequence[str | Path], inherited: Sequence[int], hint: str) -> None:
         self._command = command
         with ExitStack() as files:
             self._printed, self._said = (files.enter_context(memory_file()) for _ in range(2))
@@ -102,13 +106,18 @@ class FedTool:
         self._enlarge_pipe()
         self._has_all = False
         self._failure: BaseException | None = None
-        self._writer = Thread(target=self._write_first, args=(first,))
+        self._waiting: SimpleQueue[Iterable[str] | None] = SimpleQueue()
+        self._writer = Thread(target=self._write_waiting, daemon=True)
         self._writer.start()
+
+    def feed(self, parts: Iterable[str]) -> None:
+        """Give it more, and return at once: parts are made, and wait to be read, in a thread of their own."""
+        self._waiting.put(parts)
 
     def finish(self, rest: Iterable[str]) -> subprocess.CompletedProcess[str]:
         """Give it the rest, and return when it is done; nothing of the rest if a part cannot be made."""
         self._has_all = True
-        self._writer.join()
+        self._end_of_writing()
         try:
             if self._failure is not None:
                 raise self._failure
@@ -124,7 +133,7 @@ class FedTool:
         if not self._has_all:
             self._has_all = True
             self._process.kill()
-            self._writer.join()
+            self._end_of_writing()
             self._ended()
 
     def _enlarge_pipe(self) -> None:
@@ -132,9 +141,14 @@ class FedTool:
         with suppress(OSError):  # A smaller one will do.
             fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def _write_first(self, parts: Iterable[str]) -> None:
+    def _end_of_writing(self) -> None:
+        self._waiting.put(None)
+        self._writer.join()
+
+    def _write_waiting(self) -> None:
         try:
-            self._write(parts)
+            for parts in iter(self._waiting.get, None):
+                self._write(parts)
         except BaseException as error:  # noqa: BLE001 # It is for the thread that waits for this one.
             self._failure = error
 

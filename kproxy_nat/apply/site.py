@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.changes import FamilyChange
-from kproxy_nat.apply.engine import Loading
+from kproxy_nat.apply.engine import Begun, Loading
 from kproxy_nat.apply.engines import Engines
 from kproxy_nat.apply.generations import Generations
 from kproxy_nat.apply.namespaces import Namespace
@@ -28,6 +28,11 @@ class Reading:
     """Live rules that are being read, one backend after the other."""
 
     texts: Mapping[Backend, Future[str]]
+
+    def known(self, backend: Backend) -> str | None:
+        """Return the text of the rules, if they are read by now."""
+        text = self.texts[backend]
+        return text.result() if text.done() and text.exception() is None else None
 
     def rules(self, like: Mapping[Backend, Dump]) -> dict[Backend, LiveRules]:
         """Return the rules, when all are read; that they are expected to be ``like`` others saves time.
@@ -65,6 +70,11 @@ class Site:
     def read_all(self, backends: Iterable[Backend]) -> dict[Backend, LiveRules]:
         """Return the live rules of several backends, with counters."""
         return self.start_reading(backends).rules({})
+
+    def start_beginning(self, backend: Backend, table: str, chains: Sequence[str]) -> Future[Begun | None]:
+        """Start to begin with a change that declares these chains first; see :meth:`Engine.begin`."""
+        engine = self.engines.of(backend.mode)
+        return self.namespace.start(engine.begin, backend.family, table, chains)
 
     def prepare(self, backend: Backend, change: FamilyChange) -> Loading:
         """Begin with what takes long about a change that is not empty."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from kproxy_nat.apply.backends import Backend, backend_of
 from kproxy_nat.apply.generations import InputDigest
@@ -17,6 +18,9 @@ from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.options import NodeOptions, ProxyMode
 from kproxy_nat.proxy.udp_flows import udp_services
 from kproxy_nat.proxy.view import NodeView
+from kproxy_nat.ruleset.transactions import Transaction
+
+Foresee = Callable[[Backend, Transaction], None]
 
 ROUTE_LOCALNET = "net.ipv4.conf.all.route_localnet"
 FORWARDING = {IpFamily.IPV4: "net.ipv4.ip_forward", IpFamily.IPV6: "net.ipv6.conf.all.forwarding"}
@@ -33,6 +37,7 @@ def wanted_for(
     inputs: Iterable[InputDigest],
     given: dict[str, str],
     assumptions: Sequence[JsonAssumption] = (),
+    foresee: Foresee | None = None,
 ) -> Wanted:
     """Return what ``views`` ask of a namespace.
 
@@ -46,9 +51,10 @@ def wanted_for(
         inputs: what the cluster was read from, for the record.
         given: options of the command line, for the record.
         assumptions: what the inputs left open, for the plan.
+        foresee: is told what will declare chains, before rules are put into words.
     """
     return Wanted(
-        rules=_rules(views, layout, backends),
+        rules=_rules(views, layout, backends, foresee or (lambda _backend, _transaction: None)),
         sysctls=_sysctls(views, forwarding=forwarding),
         udp_services={view.family: udp_services(cluster, options, view.family) for view in views},
         services={view.family: len(view.services) for view in views},
@@ -58,9 +64,12 @@ def wanted_for(
     )
 
 
-def _rules(views: Sequence[NodeView], layout: Layout, backends: Collection[Backend]) -> dict[Backend, Dump]:
+def _rules(
+    views: Sequence[NodeView], layout: Layout, backends: Collection[Backend], foresee: Foresee
+) -> dict[Backend, Dump]:
     """Return the rules of all backends; those that stay empty are last, so that new rules stand before."""
-    rules = {backend_of(view.options.mode, view.family): rules_for(view, layout) for view in views}
+    own = {backend_of(view.options.mode, view.family): view for view in views}
+    rules = {backend: rules_for(view, layout, partial(foresee, backend)) for backend, view in own.items()}
     empty = {backend: Dump(backend.family) for backend in backends_for(views, backends)}
     return rules | {backend: dump for backend, dump in empty.items() if backend not in rules}
 
@@ -72,11 +81,15 @@ def backends_for(views: Sequence[NodeView], backends: Collection[Backend]) -> li
     return [*own, *(backend for backend in others if backend in backends and backend not in own)]
 
 
-def rules_for(view: NodeView, layout: Layout) -> Dump:
+def rules_for(
+    view: NodeView, layout: Layout, foresee: Callable[[Transaction], None] = lambda _: None
+) -> Dump:
     """Return the rules of a view, as they are read back after loading."""
     if view.options.mode is ProxyMode.NFTABLES:
         return dump_tables(layout.nft_ruleset(view).tables.values(), view.family)
-    return dump_transaction(layout.transaction(view), layout.jumps(view.family))
+    transaction = layout.transaction(view)
+    foresee(transaction)
+    return dump_transaction(transaction, layout.jumps(view.family))
 
 
 def _sysctls(views: Sequence[NodeView], *, forwarding: bool) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kproxy_nat.apply.blame import blame
+from kproxy_nat.apply.head_start import HeadStart
 from kproxy_nat.apply.plan import Plan, check_current
 from kproxy_nat.apply.running import RuleRefusedError
 from kproxy_nat.cli.carrying_out import Way, carry_out
@@ -93,8 +94,9 @@ def _apply_sources(target: Target, reporter: Reporter, params: dict[str, Any]) -
 
 
 def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
-    with locked_site(target, reporter) as (site, lock):
-        live, wanted = read_and_compile(loaded, site, params)
+    with locked_site(target, reporter) as (site, lock), HeadStart(site) as head_start:
+        live, wanted = read_and_compile(loaded, site, params, head_start)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
         warn_of_others(live, reporter)
-        carry_out(plan, live, Way(target, site, lock, reporter, params["confirm"]))
+        way = Way(target, site, lock, reporter, params["confirm"], head_start=head_start)
+        carry_out(plan, live, way)

@@ -15,6 +15,7 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.conntrack import remove_stale_flows
 from kproxy_nat.apply.execution import Confirmation, Execution, execute
 from kproxy_nat.apply.generations import FORMAT, VERSION, Generation, Record
+from kproxy_nat.apply.head_start import HeadStart
 from kproxy_nat.apply.locking import Lock
 from kproxy_nat.apply.plan import Plan
 from kproxy_nat.apply.planning import LiveRules
@@ -35,6 +36,7 @@ class Way:
     Attributes:
         confirm: how many seconds somebody has to confirm it.
         undoes: the number of the generation that it takes back.
+        head_start: what the tool was told already.
     """
 
     target: Target
@@ -43,6 +45,7 @@ class Way:
     reporter: Reporter
     confirm: float | None = None
     undoes: int = 0
+    head_start: HeadStart | None = None
 
 
 def carry_out(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generation | None:
@@ -73,6 +76,7 @@ def _execute(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generat
         confirmation,
         reached=way.reporter.explain,
         warn=lambda problem: way.reporter.report([problem]),
+        head_start=way.head_start,
     )
     watch = partial(watchdog, way.site, plan.variant, way.target.wait, way.lock)
     return execute(way.site, live, work, watch)

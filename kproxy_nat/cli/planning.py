@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,14 @@ from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.execution import OFF
 from kproxy_nat.apply.facts import NamespaceFacts, read_facts
 from kproxy_nat.apply.generations import InputDigest, SysctlChange
+from kproxy_nat.apply.head_start import HeadStart
 from kproxy_nat.apply.ownership import managed_by_kube_proxy
 from kproxy_nat.apply.plan import Plan, Wanted, is_plan, make_plan, parse_plan
 from kproxy_nat.apply.planning import LiveRules, cannot_read, unreadable_tables
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.sysctls import read_sysctl
 from kproxy_nat.apply.tools import Variant
-from kproxy_nat.apply.wanted import ROUTE_LOCALNET, backends_for, wanted_for
+from kproxy_nat.apply.wanted import ROUTE_LOCALNET, Foresee, backends_for, wanted_for
 from kproxy_nat.cli.node import LoadedNode, load_node
 from kproxy_nat.cli.options import layout_from
 from kproxy_nat.cli.rendering import json_assumptions
@@ -110,20 +112,25 @@ def load_views(params: dict[str, Any], target: Target, reporter: Reporter) -> Lo
 
 
 def read_and_compile(
-    loaded: LoadedViews, site: Site, params: dict[str, Any]
+    loaded: LoadedViews, site: Site, params: dict[str, Any], head_start: HeadStart | None = None
 ) -> tuple[dict[Backend, LiveRules], Wanted]:
     """Return the live rules, and what is wanted, which is compiled while those are read.
+
+    The tool that is to load the rules gets what it can of a ``head_start`` meanwhile.
 
     Raises:
         ApplyError: they cannot be read.
     """
     backends = site.engines.backends()
     reading = site.start_reading(backends_for(loaded.views, backends))
-    wanted = _wanted(loaded, backends, params)
+    foresee = partial(head_start.give, reading) if head_start else None
+    wanted = _wanted(loaded, backends, params, foresee)
     return reading.rules(wanted.rules), wanted
 
 
-def _wanted(loaded: LoadedViews, backends: Sequence[Backend], params: dict[str, Any]) -> Wanted:
+def _wanted(
+    loaded: LoadedViews, backends: Sequence[Backend], params: dict[str, Any], foresee: Foresee | None
+) -> Wanted:
     node = loaded.node
     digests = [InputDigest(text.name, hashlib.sha256(text.text.encode()).hexdigest()) for text in node.texts]
     return wanted_for(
@@ -136,6 +143,7 @@ def _wanted(loaded: LoadedViews, backends: Sequence[Backend], params: dict[str, 
         inputs=digests,
         given=_given(params),
         assumptions=json_assumptions(node.assumptions),
+        foresee=foresee,
     )
 
 

@@ -1,0 +1,172 @@
+"""A tool that reads what rules declare before the rest of them is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kproxy_nat.apply.backends import Backend
+from kproxy_nat.apply.changes import FamilyChange
+from kproxy_nat.apply.engine import Loading
+from kproxy_nat.apply.engines import Tools, engines_for, find_tools
+from kproxy_nat.apply.head_start import HeadStart
+from kproxy_nat.apply.namespaces import open_namespace
+from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.site import Reading, Site
+from kproxy_nat.apply.tools import IptablesTools, Variant
+from kproxy_nat.apply.wanted import rules_for
+from kproxy_nat.lowering.layouts import Layout, LayoutName
+from kproxy_nat.net.addresses import IpFamily
+from kproxy_nat.proxy.view import NodeView
+from tests.apply.bench import NOTHING, Bench, expected, wait_until
+from tests.apply.processes import held_locks, lock_name
+from tests.apply.tables import normal
+from tests.kernel.netns import requires_kernel
+from tests.oracle.compiling import random_input
+
+pytestmark = [pytest.mark.kernel, requires_kernel]
+
+LAYOUTS = pytest.mark.parametrize("layout", [Layout(name) for name in LayoutName], ids=list(LayoutName))
+WAIT = 10
+FIRST = Backend.IPTABLES
+
+
+@pytest.fixture
+def tools(bench: Bench) -> Tools:
+    with open_namespace(bench.name) as namespace:
+        return find_tools(namespace, Variant(bench.variant))
+
+
+@pytest.fixture
+def site(bench: Bench, tools: Tools) -> Iterator[Site]:
+    with open_namespace(bench.name) as namespace:
+        yield Site(namespace, engines_for(tools, WAIT), bench.folder)
+
+
+def view_of(seed: int) -> NodeView:
+    return random_input(seed).view(IpFamily.IPV4)
+
+
+def read(site: Site) -> Reading:
+    """Return the live rules, which are all read by now."""
+    reading = site.start_reading([FIRST])
+    reading.texts[FIRST].result()
+    return reading
+
+
+def change_to(site: Site, view: NodeView, layout: Layout) -> FamilyChange:
+    return plan_change(site.read_all([FIRST])[FIRST], rules_for(view, layout))
+
+
+def tool_lock(tmp_path: Path) -> set[str]:
+    """Return the name of the legacy tools' lock, if somebody holds it."""
+    path = tmp_path / "xtables.lock"
+    return held_locks() & ({lock_name(path)} if path.exists() else set())
+
+
+@LAYOUTS
+def test_a_change_that_was_foreseen(bench: Bench, site: Site, layout: Layout) -> None:
+    view = view_of(1)
+    change = change_to(site, view, layout)
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, layout.transaction(view))
+        loading = head_start.take(FIRST, change)
+        site.test(FIRST, change)  # The tool's own lock is no hindrance.
+        assert bench.dump() == NOTHING
+        assert loading is not None
+        site.commit(loading)
+    ahead = bench.dump()
+    bench.load("".join(f"*{table}\n-F\n-X\nCOMMIT\n" for table in ("nat", "filter")))
+    assert bench.dump() == NOTHING
+    site.load(FIRST, change)
+    assert bench.dump() == ahead
+
+
+@LAYOUTS
+def test_another_change(bench: Bench, site: Site, layout: Layout, tmp_path: Path) -> None:
+    """It is told anew; the first tool is gone, and with it the lock."""
+    change = change_to(site, view_of(1), layout)
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, layout.transaction(view_of(2)))
+        assert head_start.take(FIRST, change) is None
+        assert not tool_lock(tmp_path)
+    assert bench.dump() == NOTHING
+
+
+def test_another_backend(site: Site, tmp_path: Path) -> None:
+    view = view_of(1)
+    change = change_to(site, view, Layout())
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, Layout().transaction(view))
+        assert head_start.take(Backend.IP6TABLES, change) is None
+        assert not tool_lock(tmp_path)
+
+
+def test_nothing_comes_of_what_is_not_taken(bench: Bench, site: Site, tmp_path: Path) -> None:
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, Layout().transaction(view_of(1)))
+    assert not tool_lock(tmp_path)
+    assert bench.dump() == NOTHING
+
+
+@pytest.mark.parametrize("variant", ["legacy"], indirect=True)
+def test_the_lock_is_held_meanwhile(site: Site, tmp_path: Path) -> None:
+    """So nobody changes what was read, and the tests above can tell whether the tool is gone."""
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, Layout().transaction(view_of(1)))
+        wait_until(lambda: bool(tool_lock(tmp_path)))
+
+
+@LAYOUTS
+def test_where_there_are_rules_of_ours(site: Site, layout: Layout) -> None:
+    site.load(FIRST, change_to(site, view_of(2), layout))
+    view = view_of(1)
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, layout.transaction(view))
+        assert head_start.take(FIRST, change_to(site, view, layout)) is None
+
+
+@pytest.mark.parametrize("variant", ["legacy"], indirect=True)
+def test_tools_that_would_wait_for_each_other(bench: Bench, tools: Tools) -> None:
+    assert isinstance(tools.iptables, IptablesTools)
+    old = replace(tools, iptables=replace(tools.iptables, version=(1, 8, 8)))
+    view = view_of(1)
+    with open_namespace(bench.name) as namespace:
+        site = Site(namespace, engines_for(old, WAIT), bench.folder)
+        with HeadStart(site) as head_start:
+            head_start.give(read(site), FIRST, Layout().transaction(view))
+            assert head_start.take(FIRST, change_to(site, view, Layout())) is None
+
+
+def test_apply_has_it(bench: Bench, first: Path, third: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+    take = HeadStart.take
+
+    def seen(head_start: HeadStart, backend: Backend, change: FamilyChange) -> Loading | None:
+        loading = take(head_start, backend, change)
+        taken.append(loading is not None)
+        return loading
+
+    monkeypatch.setattr(HeadStart, "take", seen)
+    monkeypatch.setattr(Reading, "known", lambda reading, backend: reading.texts[backend].result())
+    bench.done("apply", first)
+    assert bench.dump() == expected(first)
+    bench.done("apply", third)
+    assert bench.dump() == expected(third)
+    assert taken == [True, False]
+
+
+def test_foreign_rules_are_no_hindrance(bench: Bench, site: Site) -> None:
+    bench.iptables("-t nat -A PREROUTING -p tcp --dport 7 -j ACCEPT")
+    foreign = bench.dump()[IpFamily.IPV4]
+    view = view_of(1)
+    change = change_to(site, view, Layout())
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, Layout().transaction(view))
+        loading = head_start.take(FIRST, change)
+        assert loading is not None
+        site.commit(loading)
+    assert set(normal(foreign).splitlines()) <= set(bench.dump()[IpFamily.IPV4].splitlines())
