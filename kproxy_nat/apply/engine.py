@@ -28,7 +28,7 @@ class Begun(Protocol):
     """
 
     def go_on(self, change: FamilyChange) -> Loading | None:
-        """Return the loading of a change that begins so; of another one there is none."""
+        """Return the loading of a change that begins so; of another one, or if the tool is gone, nothing."""
         ...
 
     def abandon(self) -> None:
@@ -57,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
-        """Begin with a change that declares these user chains first, if it takes the tool long to read that.
+        """Begin with a change that declares these user chains first, if that can be, and spares time.
 
         Args:
             family: of the rules.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from types import TracebackType
 
 from kproxy_nat.apply import ownership
@@ -17,7 +16,6 @@ from kproxy_nat.apply.changes import FamilyChange
 from kproxy_nat.apply.engine import Begun, Loading
 from kproxy_nat.apply.site import Reading, Site
 from kproxy_nat.apply.tools import OUR_CHAINS
-from kproxy_nat.errors import ApplyError
 from kproxy_nat.ruleset.transactions import DeclareChain, DeclareChains, Transaction
 
 
@@ -35,8 +33,7 @@ class HeadStart:
     def __exit__(
         self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        with suppress(ApplyError):
-            self._abandon()
+        self._abandon()
 
     def give(self, reading: Reading, backend: Backend, transaction: Transaction) -> None:
         """Tell the tool what the rules for ``backend`` will declare, if they are the first and all is new."""
@@ -49,11 +46,7 @@ class HeadStart:
             self._begun = self._site.start_beginning(backend, table, sorted(_declared(transaction, table)))
 
     def take(self, backend: Backend, change: FamilyChange) -> Loading | None:
-        """Return the loading of a change that begins as was foreseen; of another one there is none.
-
-        Raises:
-            ApplyError: the tool is not there.
-        """
+        """Return the loading of a change that begins as was foreseen; of another one there is none."""
         begun = self._begun.result() if self._begun and backend is self._first else None
         loading = begun.go_on(change) if begun else None
         if loading is None:

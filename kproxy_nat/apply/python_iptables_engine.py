@@ -6,26 +6,18 @@ extensions of libxtables.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
 from kproxy_nat.apply.engine import Loading, Unprepared
 from kproxy_nat.apply.tools import legacy_tables
+from kproxy_nat.apply.xtables_lock import xtables_lock
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
 NAME = "python-iptables"
-
-_LOCK_FILE = "/run/xtables.lock"
-_LOCK_VARIABLE = "XTABLES_LOCKFILE"
-"""Names another file for the lock, as with the tools."""
-_PAUSE = 0.05
 
 _LIBRARY = threading.Lock()
 """Held while the library works: it and libxtables have one state for the whole process."""
@@ -87,7 +79,7 @@ class PythonIptablesEngine:
         from kproxy_nat.apply.python_iptables_tables import change_table, translated  # noqa: PLC0415 # an extra
 
         commands = translated(family, part)
-        with _xtables_lock(self._wait):
+        with xtables_lock(self._wait):
             change_table(family, part.table, commands, commit=commit)
 
 
@@ -101,37 +93,3 @@ def _load_library() -> None:
             "to run libxtables, libip4tc and libip6tc, which come with the package iptables"
         )
         raise ApplyError(Problem(Code.TOOL_MISSING, message, hint=hint)) from None
-
-
-@contextmanager
-def _xtables_lock(wait: int) -> Iterator[None]:
-    """Hold the lock of the legacy tools, which the library knows nothing of.
-
-    Raises:
-        ApplyError: somebody else held it for so long.
-    """
-    path = os.environ.get(_LOCK_VARIABLE) or _LOCK_FILE
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        message = f"cannot open {path}: {error.strerror or error}"
-        raise ApplyError(Problem(Code.NOT_PERMITTED, message, hint="run as root")) from None
-    try:
-        deadline = time.monotonic() + wait
-        while not _taken(descriptor):
-            if time.monotonic() >= deadline:
-                message = f"another program has held {path} for {wait} s"
-                hint = "try again, or wait longer with --wait"
-                raise ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
-            time.sleep(_PAUSE)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

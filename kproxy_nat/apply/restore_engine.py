@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 from types import MappingProxyType
 
 from kproxy_nat.apply.changes import FamilyChange
-from kproxy_nat.apply.engine import Begun, Loading
+from kproxy_nat.apply.engine import Begun, Loading, Unprepared
 from kproxy_nat.apply.restore_text import COMMIT, declarations, restore_parts, restore_text
 from kproxy_nat.apply.running import FedTool, RuleRefusedError, refused_line, run_tool
-from kproxy_nat.apply.tools import IptablesTools, install_hint
+from kproxy_nat.apply.tools import IptablesTools, Variant, Version, install_hint
+from kproxy_nat.apply.xtables_lock import LOCK_VARIABLE, xtables_lock
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
@@ -24,8 +26,10 @@ _LOCKED = 4
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
 _HINT = install_hint("iptables")
-_NO_LOCK = {"XTABLES_LOCKFILE": os.devnull}
-_NO_LOCK_SINCE = (1, 8, 9)
+_PRIVATE_LOCK = {LOCK_VARIABLE: "/dev/stdout"}
+"""What the tool prints goes to a file of its own, whose lock nobody else wants."""
+_PRIVATE_LOCK_SINCE: Version = (1, 8, 9)
+"""Earlier ones may not know the variable."""
 
 
 class RestoreEngine:
@@ -42,6 +46,8 @@ class RestoreEngine:
         self._tools = tools
         self._wait = wait
         self._inherited = inherited
+        self._is_legacy = tools.variant is Variant.LEGACY
+        self._locks_itself = self._is_legacy and tools.version < _PRIVATE_LOCK_SINCE
 
     @property
     def description(self) -> str:
@@ -57,32 +63,51 @@ class RestoreEngine:
         return done.stdout
 
     def test(self, change: FamilyChange) -> None:
-        """See :class:`Engine`. It changes nothing, so it does not wait for the lock, which may be our own."""
+        """See :class:`Engine`. It changes nothing, so there is no need for the lock, which may be our own."""
         text = restore_text(change)
-        command = [*self._restore(change.family), "--test"]
-        self.check(change.family, self._run(command, text, _NO_LOCK), text)
+        self.check(change.family, self._restore(change.family, text, "--test"), text)
 
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
-        """See :class:`Engine`. Tools before 1.8.9 would wait for our own lock when they test the rest."""
-        if self._tools.version < _NO_LOCK_SINCE:
+        """See :class:`Engine`. If it cannot be, be it for want of the lock, :meth:`prepare` tells why."""
+        if self._locks_itself:
             return None
-        return _BegunLoad(self, family, declarations(table, chains))
+        try:
+            return _BegunLoad(self, family, declarations(table, chains))
+        except ApplyError:
+            return None
 
     def prepare(self, change: FamilyChange) -> Loading:
         """See :class:`Engine`. The tool parses the first table; that for legacy tables holds their lock."""
-        return _Load(self, change, restore_parts(change), self.start(change.family))
+        if self._locks_itself:
+            return Unprepared(partial(self._load, change))
+        return _Load(self, change, restore_parts(change), self.start(change.family, self._wait))
 
-    def start(self, family: IpFamily) -> FedTool:
-        """Start the tool that loads rules."""
-        return FedTool(self._restore(family), self._inherited, _HINT)
+    def start(self, family: IpFamily, wait: int) -> FedTool:
+        """Start the tool that loads rules, with the lock, if it needs one, which it holds until it ends.
+
+        By itself it would wait for the lock with an alarm (1.8.9), which goes off long after it has the lock,
+        and makes it take a pause of our text for its end.
+        """
+        with xtables_lock(wait) if self._is_legacy else nullcontext() as lock:
+            inherited = self._inherited if lock is None else (*self._inherited, lock)
+            return FedTool(self._restore_command(family), inherited, _HINT, _PRIVATE_LOCK)
 
     def check(self, family: IpFamily, done: subprocess.CompletedProcess[str], text: str) -> None:
         """Raise an ApplyError if the tool that was given ``text`` refused it."""
         if done.returncode:
             raise self._refusal(self._tools.restore[family], done, text)
 
-    def _restore(self, family: IpFamily) -> list[str | Path]:
-        return [self._tools.restore[family], "--wait", str(self._wait), "--noflush", "--counters"]
+    def _load(self, change: FamilyChange) -> None:
+        text = restore_text(change)
+        self.check(change.family, self._restore(change.family, text), text)
+
+    def _restore(self, family: IpFamily, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+        own_lock = {} if self._locks_itself else _PRIVATE_LOCK
+        return self._run([*self._restore_command(family), *options], text, own_lock)
+
+    def _restore_command(self, family: IpFamily) -> list[str | Path]:
+        waiting = ("--wait", str(self._wait)) if self._locks_itself else ()
+        return [self._tools.restore[family], *waiting, "--noflush", "--counters"]
 
     def _run(
         self, command: Sequence[str | Path], text: str, environment: Mapping[str, str] = MappingProxyType({})
@@ -110,13 +135,13 @@ class _BegunLoad:
     def __init__(self, engine: RestoreEngine, family: IpFamily, declared: str) -> None:
         self._engine = engine
         self._declared = declared
-        self._tool = engine.start(family)
+        self._tool = engine.start(family, 0)
         self._tool.feed((declared,))
 
     def go_on(self, change: FamilyChange) -> Loading | None:
         """See :class:`Begun`."""
         parts = restore_parts(change)
-        if next(parts, "") != self._declared:
+        if next(parts, "") != self._declared or self._tool.has_ended:
             return None
         return _Load(self._engine, change, parts, self._tool)
 

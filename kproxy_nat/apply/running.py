@@ -82,19 +82,26 @@ class FedTool:
         command: as those of :func:`run_tool`, by which it is started.
         inherited: open files that the tool gets, too.
         hint: what to do when it is not there.
+        environment: as that of :func:`run_tool`.
 
     Raises:
         ApplyError: it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str | Path], inherited: Sequence[int], hint: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        inherited: Sequence[int],
+        hint: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._command = command
         with ExitStack() as files:
-            self._printed, self._said = (files.enter_context(memory_file()) for _ in range(2))
             try:
+                self._printed, self._said = (files.enter_context(memory_file()) for _ in range(2))
                 self._process = subprocess.Popen(
                     command,
-                    env=tool_environment(),
+                    env={**tool_environment(), **environment},
                     stdin=subprocess.PIPE,
                     stdout=self._printed,
                     stderr=self._said,
@@ -109,6 +116,11 @@ class FedTool:
         self._waiting: SimpleQueue[Iterable[str] | None] = SimpleQueue()
         self._writer = Thread(target=self._write_waiting, daemon=True)
         self._writer.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended before it was told to."""
+        return self._process.poll() is not None
 
     def feed(self, parts: Iterable[str]) -> None:
         """Give it more, and return at once: parts are made, and wait to be read, in a thread of their own."""

@@ -29,11 +29,10 @@ from tests.apply.bench import (
     wait_until,
 )
 from tests.apply.processes import (
-    awaited_locks,
     driven,
     is_stopped,
-    lock_name,
     locks_are_free,
+    open_files,
     run,
     started,
     state,
@@ -222,11 +221,8 @@ class TestStateDirectory:
 
 class TestLocks:
     @LEGACY
-    def test_the_lock_of_the_tools_is_held(
-        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_lock_of_the_tools_is_held(self, bench: Bench, first: Path, tmp_path: Path) -> None:
         lock = tmp_path / "xtables.lock"
-        monkeypatch.setenv("XTABLES_LOCKFILE", str(lock))
         before = state(bench)
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -237,15 +233,20 @@ class TestLocks:
         assert (bench.finished(), bench.unfinished()) == ([], [])
 
     @LEGACY
-    def test_the_lock_of_the_tools_is_waited_for(
-        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_lock_of_the_tools_is_not_waited_for(self, bench: Bench, first: Path, tmp_path: Path) -> None:
+        with (tmp_path / "xtables.lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            result = bench.run("apply", first, "--wait", "0")
+        assert result.status == 5
+        assert "error[KPN506]: another program has held" in result.err
+
+    @LEGACY
+    def test_the_lock_of_the_tools_is_waited_for(self, bench: Bench, first: Path, tmp_path: Path) -> None:
         lock = tmp_path / "xtables.lock"
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            command = ["env", f"XTABLES_LOCKFILE={lock}", *bench.command("apply", first, "--wait", "600")]
-            with started(command) as process:
-                wait_until(lambda: lock_name(lock) in awaited_locks())
+            with started(bench.command("apply", first, "--wait", "600")) as process:
+                wait_until(lambda: lock in open_files(process))
                 assert process.poll() is None
                 fcntl.flock(held, fcntl.LOCK_UN)
                 _, err = process.communicate()

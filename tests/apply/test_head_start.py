@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +18,12 @@ from kproxy_nat.apply.engines import Tools, engines_for, find_tools
 from kproxy_nat.apply.head_start import HeadStart
 from kproxy_nat.apply.namespaces import open_namespace
 from kproxy_nat.apply.planning import plan_change
+from kproxy_nat.apply.restore_engine import RestoreEngine
+from kproxy_nat.apply.running import FedTool
 from kproxy_nat.apply.site import Reading, Site
 from kproxy_nat.apply.tools import IptablesTools, Variant
 from kproxy_nat.apply.wanted import rules_for
+from kproxy_nat.errors import ApplyError
 from kproxy_nat.lowering.layouts import Layout, LayoutName
 from kproxy_nat.net.addresses import IpFamily
 from kproxy_nat.proxy.view import NodeView
@@ -30,7 +36,10 @@ from tests.oracle.compiling import random_input
 pytestmark = [pytest.mark.kernel, requires_kernel]
 
 LAYOUTS = pytest.mark.parametrize("layout", [Layout(name) for name in LayoutName], ids=list(LayoutName))
-WAIT = 10
+LEGACY = pytest.mark.parametrize("variant", ["legacy"], indirect=True)
+WAIT = 1
+LONG = 1.3
+"""Seconds: longer than it is waited for a lock."""
 FIRST = Backend.IPTABLES
 
 
@@ -65,6 +74,14 @@ def tool_lock(tmp_path: Path) -> set[str]:
     """Return the name of the legacy tools' lock, if somebody holds it."""
     path = tmp_path / "xtables.lock"
     return held_locks() & ({lock_name(path)} if path.exists() else set())
+
+
+@contextmanager
+def held_by_another(tmp_path: Path) -> Iterator[None]:
+    """Hold the legacy tools' lock."""
+    with (tmp_path / "xtables.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @LAYOUTS
@@ -112,7 +129,7 @@ def test_nothing_comes_of_what_is_not_taken(bench: Bench, site: Site, tmp_path: 
     assert bench.dump() == NOTHING
 
 
-@pytest.mark.parametrize("variant", ["legacy"], indirect=True)
+@LEGACY
 def test_the_lock_is_held_meanwhile(site: Site, tmp_path: Path) -> None:
     """So nobody changes what was read, and the tests above can tell whether the tool is gone."""
     with HeadStart(site) as head_start:
@@ -121,24 +138,83 @@ def test_the_lock_is_held_meanwhile(site: Site, tmp_path: Path) -> None:
 
 
 @LAYOUTS
-def test_where_there_are_rules_of_ours(site: Site, layout: Layout) -> None:
+def test_where_there_are_rules_of_ours(site: Site, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is not taken before it is needed."""
     site.load(FIRST, change_to(site, view_of(2), layout))
+    monkeypatch.setattr(Site, "start_beginning", lambda *_: pytest.fail("it began"))
     view = view_of(1)
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, layout.transaction(view))
         assert head_start.take(FIRST, change_to(site, view, layout)) is None
 
 
-@pytest.mark.parametrize("variant", ["legacy"], indirect=True)
-def test_tools_that_would_wait_for_each_other(bench: Bench, tools: Tools) -> None:
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_time_may_pass_until_it_is_committed(bench: Bench, site: Site, *, foreseen: bool) -> None:
+    """More than it is waited for a lock: an alarm of the tool's own would end its reading."""
+    view = view_of(1)
+    change = change_to(site, view, Layout())
+    with HeadStart(site) as head_start:
+        if foreseen:
+            head_start.give(read(site), FIRST, Layout().transaction(view))
+            time.sleep(LONG)
+        loading = head_start.take(FIRST, change) or site.prepare(FIRST, change)
+        time.sleep(LONG)
+        site.commit(loading)
+    assert not change_to(site, view, Layout()).tables
+
+
+def test_a_tool_that_is_killed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = view_of(1)
+    change = change_to(site, view, Layout())
+    start, tools = RestoreEngine.start, []
+
+    def seen(engine: RestoreEngine, family: IpFamily, wait: int) -> FedTool:
+        tools.append(start(engine, family, wait))
+        return tools[-1]
+
+    monkeypatch.setattr(RestoreEngine, "start", seen)
+    with HeadStart(site) as head_start:
+        head_start.give(read(site), FIRST, Layout().transaction(view))
+        wait_until(lambda: bool(tools))
+        tools[0].kill()
+        assert head_start.take(FIRST, change) is None
+
+
+@LEGACY
+def test_the_lock_is_not_waited_for(site: Site, tmp_path: Path) -> None:
+    """Not as long as it is not needed; to rehearse it is not needed at all."""
+    view = view_of(1)
+    change = change_to(site, view, Layout())
+    with HeadStart(site) as head_start:
+        with held_by_another(tmp_path):
+            head_start.give(read(site), FIRST, Layout().transaction(view))
+            assert head_start.take(FIRST, change) is None
+            site.test(FIRST, change)
+            with pytest.raises(ApplyError, match=f"another program has held .* for {WAIT} s"):
+                site.prepare(FIRST, change)
+        site.load(FIRST, change)
+    assert not change_to(site, view, Layout()).tables
+
+
+@LEGACY
+def test_old_tools_take_their_lock_themselves(bench: Bench, tools: Tools, tmp_path: Path) -> None:
     assert isinstance(tools.iptables, IptablesTools)
     old = replace(tools, iptables=replace(tools.iptables, version=(1, 8, 8)))
     view = view_of(1)
     with open_namespace(bench.name) as namespace:
         site = Site(namespace, engines_for(old, WAIT), bench.folder)
+        change = change_to(site, view, Layout())
         with HeadStart(site) as head_start:
             head_start.give(read(site), FIRST, Layout().transaction(view))
-            assert head_start.take(FIRST, change_to(site, view, Layout())) is None
+            assert head_start.take(FIRST, change) is None
+        site.test(FIRST, change)
+        with (
+            held_by_another(tmp_path),
+            pytest.raises(ApplyError, match=r"held the lock of .*-restore for 1 s"),
+        ):
+            site.load(FIRST, change)
+        site.load(FIRST, change)
+        assert not change_to(site, view, Layout()).tables
 
 
 def test_apply_has_it(bench: Bench, first: Path, third: Path, monkeypatch: pytest.MonkeyPatch) -> None:
