@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kproxy_nat.apply.changes import FamilyChange
@@ -22,10 +23,7 @@ class Loading(Protocol):
 
 
 class Begun(Protocol):
-    """A change of which the tool has read the beginning, before all of it was known. Nothing is changed yet.
-
-    As long as it lasts, other tools may have to wait for a lock; :meth:`Engine.test` does not.
-    """
+    """A change whose beginning the tool has read before all of it was known: nothing is changed yet."""
 
     def go_on(self, change: FamilyChange) -> Loading | None:
         """Return the loading of a change that begins so; of another one, or if the tool is gone, nothing."""
@@ -56,8 +54,18 @@ class Engine(Protocol):
         """Let the tool check a change, and change nothing."""
         ...
 
+    def exclusive(self, wait: int | None = None) -> AbstractContextManager[None]:
+        """Keep other programs from writing meanwhile, as far as they let themselves be kept.
+
+        Begin, prepare and commit within such a context. It may be entered within another one.
+
+        Args:
+            wait: seconds to wait for who is writing, if they are others than usual.
+        """
+        ...
+
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
-        """Begin with a change that declares these user chains first, if that can be, and spares time.
+        """Begin with a change that declares these user chains first, if that spares time.
 
         Args:
             family: of the rules.

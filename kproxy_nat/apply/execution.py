@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -112,7 +112,7 @@ def execute(
     """
     rehearse(site, work.changes)
     work.reached(Step.REHEARSED)
-    with watch() as watchdog, _prepared(site, work) as prepared:
+    with watch() as watchdog, _exclusive(site, work) as exclusive, _prepared(site, work) as prepared:
         before = {backend: planner_of(backend).owned_part(rules.dump) for backend, rules in live.items()}
         after = {b: planner_of(b).predict(before[b], change) for b, change in work.changes.items()}
         generation = _begin(site, work, before, after)
@@ -121,6 +121,7 @@ def execute(
             watchdog.over(generation)
             work.reached(Step.WATCHED)
             _carry_out(site, after, work, prepared)
+            exclusive.close()
             _confirm(generation, work.confirmation, watchdog)
             work.reached(Step.CONFIRMED)
             _check_still_there(site)
@@ -149,8 +150,19 @@ def rehearse(site: Site, changes: Mapping[Backend, FamilyChange]) -> None:
 
 
 @contextmanager
+def _exclusive(site: Site, work: Execution) -> Iterator[ExitStack]:
+    """Keep other programs from writing until all is in place, or taken back; wait now for who is writing."""
+    with ExitStack() as exclusive:
+        if work.head_start:
+            exclusive.callback(work.head_start.close)
+        for backend in (backend for backend, change in work.changes.items() if change.tables):
+            exclusive.enter_context(site.exclusive(backend))
+        yield exclusive
+
+
+@contextmanager
 def _prepared(site: Site, work: Execution) -> Iterator[dict[Backend, Loading]]:
-    """Prepare what is carried out first, while the record is written. Others would wait for the same lock."""
+    """Prepare what is carried out first, while the record is written."""
     first = next((backend for backend, change in work.changes.items() if change.tables), None)
     prepared = {} if first is None else {first: _prepare(site, first, work)}
     try:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -73,6 +74,10 @@ class NftEngine:
     def test(self, change: FamilyChange) -> None:
         """See :class:`Engine`."""
         self._load(nft_script(change), "--check")
+
+    def exclusive(self, wait: int | None = None) -> AbstractContextManager[None]:
+        """See :class:`Engine`. There is no lock: the kernel refuses what is based on old rules."""
+        return nullcontext()
 
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> None:
         """See :class:`Engine`."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 from kproxy_nat.apply.changes import FamilyChange, TableChange
 from kproxy_nat.apply.engine import Loading, Unprepared
 from kproxy_nat.apply.tools import legacy_tables
-from kproxy_nat.apply.xtables_lock import xtables_lock
+from kproxy_nat.apply.xtables_lock import XtablesLock
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
@@ -34,7 +35,7 @@ class PythonIptablesEngine:
     """
 
     def __init__(self, wait: int) -> None:
-        self._wait = wait
+        self._lock = XtablesLock(wait)
         _load_library()
 
     @property
@@ -62,11 +63,15 @@ class PythonIptablesEngine:
             for part in change.tables:
                 self._carry_out(change.family, part, commit=False)
 
+    def exclusive(self, wait: int | None = None) -> AbstractContextManager[None]:
+        """See :class:`Engine`. The library knows nothing of the lock of the legacy tools."""
+        return self._lock.held(wait)
+
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> None:
         """See :class:`Engine`."""
 
     def prepare(self, change: FamilyChange) -> Loading:
-        """See :class:`Engine`. What takes long is done while the lock is not held, anyway."""
+        """See :class:`Engine`."""
         return Unprepared(partial(self._load, change))
 
     def _load(self, change: FamilyChange) -> None:
@@ -75,12 +80,11 @@ class PythonIptablesEngine:
                 self._carry_out(change.family, part, commit=True)
 
     def _carry_out(self, family: IpFamily, part: TableChange, *, commit: bool) -> None:
-        """Change one table. Rules are translated before the lock is taken, since that takes long."""
+        """Change one table; without ``commit``, as far as that can be done without the kernel."""
         from kproxy_nat.apply.python_iptables_tables import change_table, translated  # noqa: PLC0415 # an extra
 
         commands = translated(family, part)
-        with xtables_lock(self._wait):
-            change_table(family, part.table, commands, commit=commit)
+        change_table(family, part.table, commands, commit=commit)
 
 
 def _load_library() -> None:

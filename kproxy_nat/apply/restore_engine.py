@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
@@ -16,17 +16,15 @@ from kproxy_nat.apply.engine import Begun, Loading, Unprepared
 from kproxy_nat.apply.restore_text import COMMIT, declarations, restore_parts, restore_text
 from kproxy_nat.apply.running import FedTool, RuleRefusedError, refused_line, run_tool
 from kproxy_nat.apply.tools import IptablesTools, Variant, Version, install_hint
-from kproxy_nat.apply.xtables_lock import LOCK_VARIABLE, xtables_lock
+from kproxy_nat.apply.xtables_lock import LOCK_VARIABLE, XtablesLock
 from kproxy_nat.errors import ApplyError, Code, Problem
 from kproxy_nat.net.addresses import IpFamily
 
-_LOCKED = 4
-"""The exit status when the lock stayed taken (iptables(8), RESOURCE_PROBLEM)."""
-
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
+_LOCKED = "holding the xtables lock"
 _HINT = install_hint("iptables")
-_PRIVATE_LOCK = {LOCK_VARIABLE: "/dev/stdout"}
+_PRIVATE_LOCK = {LOCK_VARIABLE: "/proc/self/fd/1"}
 """What the tool prints goes to a file of its own, whose lock nobody else wants."""
 _PRIVATE_LOCK_SINCE: Version = (1, 8, 9)
 """Earlier ones may not know the variable."""
@@ -46,8 +44,9 @@ class RestoreEngine:
         self._tools = tools
         self._wait = wait
         self._inherited = inherited
-        self._is_legacy = tools.variant is Variant.LEGACY
-        self._locks_itself = self._is_legacy and tools.version < _PRIVATE_LOCK_SINCE
+        is_legacy = tools.variant is Variant.LEGACY
+        self._locks_itself = is_legacy and tools.version < _PRIVATE_LOCK_SINCE
+        self._lock = XtablesLock(wait) if is_legacy and not self._locks_itself else None
 
     @property
     def description(self) -> str:
@@ -67,30 +66,31 @@ class RestoreEngine:
         text = restore_text(change)
         self.check(change.family, self._restore(change.family, text, "--test"), text)
 
+    def exclusive(self, wait: int | None = None) -> AbstractContextManager[None]:
+        """See :class:`Engine`. The nf_tables variant has no lock, and old tools take theirs themselves.
+
+        Others would wait for it with an alarm (1.8.9), which goes off when they have it for long, and makes
+        them take a pause of our text for its end.
+        """
+        return self._lock.held(wait) if self._lock else nullcontext()
+
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> Begun | None:
-        """See :class:`Engine`. If it cannot be, be it for want of the lock, :meth:`prepare` tells why."""
-        if self._locks_itself:
-            return None
-        try:
-            return _BegunLoad(self, family, declarations(table, chains))
-        except ApplyError:
-            return None
+        """See :class:`Engine`."""
+        return None if self._locks_itself else _BegunLoad(self, family, declarations(table, chains))
 
     def prepare(self, change: FamilyChange) -> Loading:
-        """See :class:`Engine`. The tool parses the first table; that for legacy tables holds their lock."""
+        """See :class:`Engine`. The tool parses the first table."""
         if self._locks_itself:
             return Unprepared(partial(self._load, change))
-        return _Load(self, change, restore_parts(change), self.start(change.family, self._wait))
+        return _Load(self, change, restore_parts(change), self.start(change.family))
 
-    def start(self, family: IpFamily, wait: int) -> FedTool:
-        """Start the tool that loads rules, with the lock, if it needs one, which it holds until it ends.
-
-        By itself it would wait for the lock with an alarm (1.8.9), which goes off long after it has the lock,
-        and makes it take a pause of our text for its end.
-        """
-        with xtables_lock(wait) if self._is_legacy else nullcontext() as lock:
-            inherited = self._inherited if lock is None else (*self._inherited, lock)
-            return FedTool(self._restore_command(family), inherited, _HINT, _PRIVATE_LOCK)
+    def start(self, family: IpFamily) -> FedTool:
+        """Start the tool that loads rules. It holds the lock, too, until it ends, also when we are killed."""
+        command, inherited = self._restore_command(family), self._inherited
+        if self._lock:
+            assert self._lock.descriptor is not None
+            inherited = (*inherited, self._lock.descriptor)
+        return FedTool(command, inherited, _HINT, _PRIVATE_LOCK)
 
     def check(self, family: IpFamily, done: subprocess.CompletedProcess[str], text: str) -> None:
         """Raise an ApplyError if the tool that was given ``text`` refused it."""
@@ -106,7 +106,8 @@ class RestoreEngine:
         return self._run([*self._restore_command(family), *options], text, own_lock)
 
     def _restore_command(self, family: IpFamily) -> list[str | Path]:
-        waiting = ("--wait", str(self._wait)) if self._locks_itself else ()
+        # With 0 it would wait for ever.
+        waiting = ("--wait", str(max(self._wait, 1))) if self._locks_itself else ()
         return [self._tools.restore[family], *waiting, "--noflush", "--counters"]
 
     def _run(
@@ -120,7 +121,7 @@ class RestoreEngine:
         said = said or f"it ended with status {done.returncode}"
         if "Permission denied" in said:
             return ApplyError(Problem(Code.NOT_PERMITTED, f"{program.name}: {said}", hint="run as root"))
-        if done.returncode == _LOCKED and "lock" in said:
+        if _LOCKED in said:
             message = f"another program has held the lock of {program.name} for {self._wait} s"
             hint = "try again, or wait longer with --wait"
             return ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
@@ -135,7 +136,7 @@ class _BegunLoad:
     def __init__(self, engine: RestoreEngine, family: IpFamily, declared: str) -> None:
         self._engine = engine
         self._declared = declared
-        self._tool = engine.start(family, 0)
+        self._tool = engine.start(family)
         self._tool.feed((declared,))
 
     def go_on(self, change: FamilyChange) -> Loading | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,13 @@ class Site:
         """Return the live rules of several backends, with counters."""
         return self.start_reading(backends).rules({})
 
+    def exclusive(self, backend: Backend, wait: int | None = None) -> AbstractContextManager[None]:
+        """Keep other programs from writing there meanwhile; see :meth:`Engine.exclusive`.
+
+        It is waited for in the caller's thread, which can be interrupted; nothing has begun then.
+        """
+        return self.engines.of(backend.mode).exclusive(wait)
+
     def start_beginning(self, backend: Backend, table: str, chains: Sequence[str]) -> Future[Begun | None]:
         """Start to begin with a change that declares these chains first; see :meth:`Engine.begin`."""
         engine = self.engines.of(backend.mode)
@@ -87,7 +95,8 @@ class Site:
     def load(self, backend: Backend, change: FamilyChange) -> None:
         """Prepare and carry out a change."""
         if change.tables:
-            self.commit(self.prepare(backend, change))
+            with self.exclusive(backend):
+                self.commit(self.prepare(backend, change))
 
     def test(self, backend: Backend, change: FamilyChange) -> None:
         """Let the tool check a change."""

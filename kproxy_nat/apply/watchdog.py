@@ -38,7 +38,7 @@ _GRACE = 2.0
 """Seconds after which a process that should have taken the rules back itself counts as stuck."""
 _PAUSE = 0.2
 _PATIENCE = 600
-"""Seconds to wait for what a killed process had started."""
+"""Seconds to wait for what a killed process had started, and for other programs: nobody waits for us."""
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -50,7 +50,6 @@ class Orders(msgspec.Struct, frozen=True):
     descriptor: int
     folder: str
     variant: Variant | None
-    wait: int
 
 
 class Watchdog:
@@ -85,7 +84,7 @@ class Watchdog:
 
 
 @contextmanager
-def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iterator[Watchdog]:
+def watchdog(site: Site, variant: Variant | None, lock: Lock) -> Iterator[Watchdog]:
     """Start a watchdog; it takes over when we die, or when the block leaves something unfinished behind.
 
     It takes a while to start, and is waited for only when it is told what to watch over.
@@ -98,7 +97,6 @@ def watchdog(site: Site, variant: Variant | None, wait: int, lock: Lock) -> Iter
         namespace.descriptor,
         str(site.folder),
         variant,
-        wait,
     )
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "kproxy_nat.apply.watchdog", json_line(orders)],
@@ -185,7 +183,7 @@ def _recover(orders: Orders, generation: Generation) -> None:
             wait_until_idle(folder, orders.label, _PATIENCE) as busy,
             _namespace(orders) as namespace,
         ):
-            engines = engines_for(find_tools(namespace, orders.variant), orders.wait, (busy,))
+            engines = engines_for(find_tools(namespace, orders.variant), _PATIENCE, (busy,))
             site = Site(namespace, engines, folder)
             if not generation.path.exists():  # It was finished just before the end.
                 return

@@ -78,7 +78,7 @@ def _execute(plan: Plan, live: Mapping[Backend, LiveRules], way: Way) -> Generat
         warn=lambda problem: way.reporter.report([problem]),
         head_start=way.head_start,
     )
-    watch = partial(watchdog, way.site, plan.variant, way.target.wait, way.lock)
+    watch = partial(watchdog, way.site, plan.variant, way.lock)
     return execute(way.site, live, work, watch)
 
 

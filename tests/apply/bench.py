@@ -143,7 +143,8 @@ def expected(source: Path, foreign: Mapping[IpFamily, str] = NOTHING, *options: 
 
 def load(engine: Engine, change: FamilyChange) -> None:
     """Let an engine carry out a change."""
-    engine.prepare(change).commit()
+    with engine.exclusive():
+        engine.prepare(change).commit()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

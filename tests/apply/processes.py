@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from kproxy_nat.apply.execution import Step
@@ -58,13 +58,9 @@ def held_locks() -> set[str]:
     return {line.split()[5] for line in Path("/proc/locks").read_text().splitlines() if "->" not in line}
 
 
-def open_files(process: subprocess.Popen[str]) -> set[Path]:
-    """Return what a process has open, as far as it has names."""
-    found = set()
-    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.add(entry.readlink())
-    return found
+def awaited_locks() -> set[str]:
+    """Return the files whose locks somebody waits for."""
+    return {line.split()[6] for line in Path("/proc/locks").read_text().splitlines() if "->" in line}
 
 
 def lock_name(path: Path) -> str:

@@ -29,10 +29,11 @@ from tests.apply.bench import (
     wait_until,
 )
 from tests.apply.processes import (
+    awaited_locks,
     driven,
     is_stopped,
+    lock_name,
     locks_are_free,
-    open_files,
     run,
     started,
     state,
@@ -238,7 +239,45 @@ class TestLocks:
             fcntl.flock(held, fcntl.LOCK_EX)
             result = bench.run("apply", first, "--wait", "0")
         assert result.status == 5
-        assert "error[KPN506]: another program has held" in result.err
+        assert "error[KPN506]: another program holds" in result.err
+
+    @LEGACY
+    def test_who_waits_for_the_lock_of_the_tools_can_be_interrupted(
+        self, bench: Bench, first: Path, tmp_path: Path
+    ) -> None:
+        lock = tmp_path / "xtables.lock"
+        before = state(bench)
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with started(bench.command("apply", first, "--wait", "3600")) as process:
+                wait_until(lambda: lock_name(lock) in awaited_locks())
+                process.send_signal(signal.SIGINT)
+                assert process.wait(PATIENCE) == 130
+        assert state(bench) == before
+        assert (bench.finished(), bench.unfinished()) == ([], [])
+
+    @LEGACY
+    def test_nobody_writes_between_two_families(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at_step(monkeypatch, Step.IPTABLES_LOADED, "sh", "-c", f"! flock -n {tmp_path}/xtables.lock true")
+        bench.done("apply", first, "--wait", "0")
+        assert bench.dump() == expected(first)
+
+    @LEGACY
+    def test_others_write_while_somebody_may_confirm(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They may be in the way when nobody does; the watchdog has patience."""
+        before = state(bench)
+        others = f"flock {tmp_path}/xtables.lock sleep 3 &"
+        at_step(monkeypatch, Step.VERIFIED, "sh", "-c", others)
+        result = bench.run("apply", first, "--confirm", "1", "--wait", "0")
+        assert result.status == 6
+        assert "error[KPN506]: another program holds" in result.err
+        assert "error[KPN512]" in result.err
+        wait_until(lambda: state(bench) == before)
+        wait_until(lambda: bench.unfinished() == [])
 
     @LEGACY
     def test_the_lock_of_the_tools_is_waited_for(self, bench: Bench, first: Path, tmp_path: Path) -> None:
@@ -246,7 +285,7 @@ class TestLocks:
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             with started(bench.command("apply", first, "--wait", "600")) as process:
-                wait_until(lambda: lock in open_files(process))
+                wait_until(lambda: lock_name(lock) in awaited_locks())
                 assert process.poll() is None
                 fcntl.flock(held, fcntl.LOCK_UN)
                 _, err = process.communicate()

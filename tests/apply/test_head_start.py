@@ -55,6 +55,19 @@ def site(bench: Bench, tools: Tools) -> Iterator[Site]:
         yield Site(namespace, engines_for(tools, WAIT), bench.folder)
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FedTool]:
+    """Return the tools that are started to load rules."""
+    start, found = RestoreEngine.start, []
+
+    def seen(engine: RestoreEngine, family: IpFamily) -> FedTool:
+        found.append(start(engine, family))
+        return found[-1]
+
+    monkeypatch.setattr(RestoreEngine, "start", seen)
+    return found
+
+
 def view_of(seed: int) -> NodeView:
     return random_input(seed).view(IpFamily.IPV4)
 
@@ -103,23 +116,25 @@ def test_a_change_that_was_foreseen(bench: Bench, site: Site, layout: Layout) ->
 
 
 @LAYOUTS
-def test_another_change(bench: Bench, site: Site, layout: Layout, tmp_path: Path) -> None:
-    """It is told anew; the first tool is gone, and with it the lock."""
+def test_another_change(bench: Bench, site: Site, layout: Layout, started: list[FedTool]) -> None:
+    """It is told anew; the first tool is gone."""
     change = change_to(site, view_of(1), layout)
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, layout.transaction(view_of(2)))
         assert head_start.take(FIRST, change) is None
-        assert not tool_lock(tmp_path)
+        [tool] = started
+        assert tool.has_ended
     assert bench.dump() == NOTHING
 
 
-def test_another_backend(site: Site, tmp_path: Path) -> None:
+def test_another_backend(site: Site, started: list[FedTool]) -> None:
     view = view_of(1)
     change = change_to(site, view, Layout())
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, Layout().transaction(view))
         assert head_start.take(Backend.IP6TABLES, change) is None
-        assert not tool_lock(tmp_path)
+        [tool] = started
+        assert tool.has_ended
 
 
 def test_nothing_comes_of_what_is_not_taken(bench: Bench, site: Site, tmp_path: Path) -> None:
@@ -157,26 +172,20 @@ def test_time_may_pass_until_it_is_committed(bench: Bench, site: Site, *, forese
         if foreseen:
             head_start.give(read(site), FIRST, Layout().transaction(view))
             time.sleep(LONG)
-        loading = head_start.take(FIRST, change) or site.prepare(FIRST, change)
-        time.sleep(LONG)
-        site.commit(loading)
+        with site.exclusive(FIRST):
+            loading = head_start.take(FIRST, change) or site.prepare(FIRST, change)
+            time.sleep(LONG)
+            site.commit(loading)
     assert not change_to(site, view, Layout()).tables
 
 
-def test_a_tool_that_is_killed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_is_killed(site: Site, started: list[FedTool]) -> None:
     view = view_of(1)
     change = change_to(site, view, Layout())
-    start, tools = RestoreEngine.start, []
-
-    def seen(engine: RestoreEngine, family: IpFamily, wait: int) -> FedTool:
-        tools.append(start(engine, family, wait))
-        return tools[-1]
-
-    monkeypatch.setattr(RestoreEngine, "start", seen)
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, Layout().transaction(view))
-        wait_until(lambda: bool(tools))
-        tools[0].kill()
+        wait_until(lambda: bool(started))
+        started[0].kill()
         assert head_start.take(FIRST, change) is None
 
 
@@ -191,7 +200,7 @@ def test_the_lock_is_not_waited_for(site: Site, tmp_path: Path) -> None:
             assert head_start.take(FIRST, change) is None
             site.test(FIRST, change)
             with pytest.raises(ApplyError, match=f"another program has held .* for {WAIT} s"):
-                site.prepare(FIRST, change)
+                site.load(FIRST, change)
         site.load(FIRST, change)
     assert not change_to(site, view, Layout()).tables
 
