@@ -151,12 +151,28 @@ def _open(target: Target) -> socket.socket:
     try:
         if is_sctp:
             _hear_refusals(client)
-        if is_sctp or target.source is not None:
-            client.bind((target.source or "", next(_sctp_ports) if is_sctp else 0))
+        source = target.source or (_source_towards(target) if is_sctp else None)
+        if source is not None:
+            client.bind((source, next(_sctp_ports) if is_sctp else 0))
     except OSError:
         client.close()
         raise
     return client
+
+
+def _source_towards(target: Target) -> str:
+    """Return the address that the kernel would choose as the source; none if there is no way to the target.
+
+    An SCTP socket that is bound to none offers all addresses of the host, and when something takes long the
+    other side sends to another one of them, which no translation of addresses knows of.
+    """
+    with socket.socket(SOCKET_FAMILIES[family_of(target.address)], socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((target.address, target.port))
+        except OSError:
+            return ""
+        name: str = probe.getsockname()[0]
+        return name
 
 
 def _hear_refusals(client: socket.socket) -> None:
