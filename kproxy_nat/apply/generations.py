@@ -138,6 +138,17 @@ class Generation:
         """Return the backends that were looked after, in the order of loading."""
         return list(self.record.digests)
 
+    def changed_backends(self) -> list[Backend]:
+        """Return those of the backends whose rules were to be others than before, as far as is known."""
+        return [backend for backend in self.backends() if not self._is_same_text(backend)]
+
+    def _is_same_text(self, backend: Backend) -> bool:
+        before, after = (self.path / _rule_file(when, backend) for when in ("before", "after"))
+        try:
+            return before.read_bytes() == after.read_bytes()
+        except OSError:
+            return False
+
     def confirm(self) -> None:
         """Note that somebody confirmed.
 

@@ -22,7 +22,8 @@ from kproxy_nat.net.addresses import IpFamily
 
 _OWN_NAME = re.compile(r"^ip6?tables[a-z-]*( v[\d.]+( \(\w+\))?)?: ")
 _FAILED_LINE = re.compile(r"line:? (\d+)")
-_LOCKED = "holding the xtables lock"
+_LOCKED = 4
+"""The exit status when the lock stayed taken (iptables(8), RESOURCE_PROBLEM)."""
 _HINT = install_hint("iptables")
 _PRIVATE_LOCK = {LOCK_VARIABLE: "/proc/self/fd/1"}
 """What the tool prints goes to a file of its own, whose lock nobody else wants."""
@@ -121,8 +122,8 @@ class RestoreEngine:
         said = said or f"it ended with status {done.returncode}"
         if "Permission denied" in said:
             return ApplyError(Problem(Code.NOT_PERMITTED, f"{program.name}: {said}", hint="run as root"))
-        if _LOCKED in said:
-            message = f"another program has held the lock of {program.name} for {self._wait} s"
+        if done.returncode == _LOCKED and "holding the xtables lock" in said:
+            message = f"another program has held the lock of {program.name} for {max(self._wait, 1)} s"
             hint = "try again, or wait longer with --wait"
             return ApplyError(Problem(Code.XTABLES_LOCKED, message, hint=hint))
         rule = refused_line(_FAILED_LINE, said, text)

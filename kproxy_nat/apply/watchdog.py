@@ -25,7 +25,7 @@ from kproxy_nat.apply.engines import engines_for, find_tools
 from kproxy_nat.apply.generations import Generation, add_note
 from kproxy_nat.apply.locking import Lock, wait_until_idle
 from kproxy_nat.apply.namespaces import Namespace
-from kproxy_nat.apply.recovery import recover
+from kproxy_nat.apply.recovery import PATIENCE, recover
 from kproxy_nat.apply.site import Site
 from kproxy_nat.apply.tools import Variant
 from kproxy_nat.errors import ApplyError, Code, KproxyNatError, Problem
@@ -38,7 +38,7 @@ _GRACE = 2.0
 """Seconds after which a process that should have taken the rules back itself counts as stuck."""
 _PAUSE = 0.2
 _PATIENCE = 600
-"""Seconds to wait for what a killed process had started, and for other programs: nobody waits for us."""
+"""Seconds to wait for what a killed process had started."""
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -183,7 +183,7 @@ def _recover(orders: Orders, generation: Generation) -> None:
             wait_until_idle(folder, orders.label, _PATIENCE) as busy,
             _namespace(orders) as namespace,
         ):
-            engines = engines_for(find_tools(namespace, orders.variant), _PATIENCE, (busy,))
+            engines = engines_for(find_tools(namespace, orders.variant), PATIENCE, (busy,))
             site = Site(namespace, engines, folder)
             if not generation.path.exists():  # It was finished just before the end.
                 return

@@ -95,7 +95,8 @@ def _apply_sources(target: Target, reporter: Reporter, params: dict[str, Any]) -
 
 def _apply_views(loaded: LoadedViews, target: Target, reporter: Reporter, params: dict[str, Any]) -> None:
     with locked_site(target, reporter) as (site, lock), HeadStart(site) as head_start:
-        live, wanted = read_and_compile(loaded, site, params, head_start)
+        # Whoever reads what -v tells may take his time; others must not have to wait for that.
+        live, wanted = read_and_compile(loaded, site, params, None if reporter.verbose else head_start)
         plan = plan_for("apply", site, target.tools.variant, live, wanted)
         warn_of_others(live, reporter)
         way = Way(target, site, lock, reporter, params["confirm"], head_start=head_start)

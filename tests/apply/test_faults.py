@@ -15,6 +15,7 @@ import pytest
 
 from kproxy_nat.apply import execution
 from kproxy_nat.apply.execution import Step
+from kproxy_nat.apply.recovery import WayBack
 from kproxy_nat.cli.report import Reporter
 from kproxy_nat.net.addresses import IpFamily
 from tests.apply.bench import (
@@ -48,7 +49,7 @@ ONE_VARIANT = pytest.mark.parametrize("variant", ["nft"], indirect=True)
 NOBODY = 65534
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: Step, *command: str) -> None:
+def at_step(monkeypatch: pytest.MonkeyPatch, step: Step | WayBack, *command: str) -> None:
     """Let a command run when a step is done."""
 
     def explain(_: Reporter, sentence: str) -> None:
@@ -268,16 +269,23 @@ class TestLocks:
     def test_others_write_while_somebody_may_confirm(
         self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """They may be in the way when nobody does; the watchdog has patience."""
+        """They may be in the way when nobody does; the way back has patience, whatever --wait says."""
         before = state(bench)
         others = f"flock {tmp_path}/xtables.lock sleep 3 &"
         at_step(monkeypatch, Step.VERIFIED, "sh", "-c", others)
         result = bench.run("apply", first, "--confirm", "1", "--wait", "0")
-        assert result.status == 6
-        assert "error[KPN506]: another program holds" in result.err
-        assert "error[KPN512]" in result.err
-        wait_until(lambda: state(bench) == before)
-        wait_until(lambda: bench.unfinished() == [])
+        assert result.status == 5
+        assert "error[KPN513]" in result.err
+        assert (state(bench), bench.unfinished()) == (before, [])
+
+    @LEGACY
+    def test_nobody_writes_between_two_families_on_the_way_back(
+        self, bench: Bench, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = state(bench)
+        at_step(monkeypatch, WayBack.IPTABLES_BACK, "sh", "-c", f"! flock -n {tmp_path}/xtables.lock true")
+        assert bench.run("apply", first, "--confirm", "1").status == 5
+        assert (state(bench), bench.unfinished()) == (before, [])
 
     @LEGACY
     def test_the_lock_of_the_tools_is_waited_for(self, bench: Bench, first: Path, tmp_path: Path) -> None:

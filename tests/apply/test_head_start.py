@@ -137,19 +137,40 @@ def test_another_backend(site: Site, started: list[FedTool]) -> None:
         assert tool.has_ended
 
 
-def test_nothing_comes_of_what_is_not_taken(bench: Bench, site: Site, tmp_path: Path) -> None:
+def test_nothing_comes_of_what_is_not_taken(
+    bench: Bench, site: Site, tmp_path: Path, started: list[FedTool]
+) -> None:
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, Layout().transaction(view_of(1)))
+    [tool] = started
+    assert tool.has_ended
     assert not tool_lock(tmp_path)
     assert bench.dump() == NOTHING
 
 
 @LEGACY
 def test_the_lock_is_held_meanwhile(site: Site, tmp_path: Path) -> None:
-    """So nobody changes what was read, and the tests above can tell whether the tool is gone."""
+    """So nobody changes what was read."""
     with HeadStart(site) as head_start:
         head_start.give(read(site), FIRST, Layout().transaction(view_of(1)))
-        wait_until(lambda: bool(tool_lock(tmp_path)))
+        assert tool_lock(tmp_path)
+
+
+@LEGACY
+def test_the_tool_holds_the_lock_until_it_ends(site: Site, tmp_path: Path) -> None:
+    """Also when we are killed, and do not."""
+    change = change_to(site, view_of(1), Layout())
+    with site.exclusive(FIRST):
+        loading = site.prepare(FIRST, change)
+    assert tool_lock(tmp_path)
+    loading.abandon()
+    assert not tool_lock(tmp_path)
+
+
+def test_none_where_much_may_be_told(bench: Bench, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads that may take his time."""
+    monkeypatch.setattr(HeadStart, "give", lambda *_: pytest.fail("it was given"))
+    bench.done("apply", first, "-v")
 
 
 @LAYOUTS
