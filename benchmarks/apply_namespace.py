@@ -2,12 +2,11 @@
 
 Needs root and ``ip``. Each figure is a median of several rounds, each in namespaces of its own, of all of:
 
-- the limit: ``iptables-legacy-restore`` of kube-proxy's own transaction; beside it that of the file that
-  compile writes, which the tool takes much faster
+- the limit: ``iptables-legacy-restore`` of kube-proxy's own transaction, and of the file that compile writes
 - apply of everything over nothing; a change of one endpoint; the same again, which changes nothing
 
-Bars at 10,000 Services x 10 endpoints: everything at most 3 s above kube-proxy's transaction; a change of one
-endpoint hands the kernel at most 10 KB more than kube-proxy's partial sync would for that Service, and
+Bars at 10,000 Services x 10 endpoints: everything at most 3 s above the limit, for either file; a change of
+one endpoint hands the kernel at most 10 KB more than kube-proxy's partial sync would for that Service, and
 costs at most 4 s of the command's own CPU time. json.loads of the same input is the yardstick for the
 machine's speed. On a machine that others use, compare CPU seconds: those of an apply and its tools are more
 than it takes on a quiet one, where some of them pass at the same time.
