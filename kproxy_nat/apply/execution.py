@@ -155,8 +155,7 @@ def _exclusive(site: Site, work: Execution) -> Iterator[ExitStack]:
     with ExitStack() as exclusive:
         if work.head_start:
             exclusive.callback(work.head_start.close)
-        for backend in (backend for backend, change in work.changes.items() if change.tables):
-            exclusive.enter_context(site.exclusive(backend))
+        exclusive.enter_context(site.exclusive(b for b, change in work.changes.items() if change.tables))
         yield exclusive
 
 

@@ -55,7 +55,7 @@ class HeadStart:
         if live is None or any(f"\n:{chain} " in live for chain in OUR_CHAINS):
             return
         with suppress(ApplyError):  # Others are writing: it will be waited for them when the plan is made.
-            self._exclusive.enter_context(self._site.exclusive(backend, wait=0))
+            self._exclusive.enter_context(self._site.exclusive([backend], wait=0))
             table = ownership.TABLES[0]
             self._begun = self._site.start_beginning(backend, table, sorted(_declared(transaction, table)))
 

@@ -76,7 +76,7 @@ class NftEngine:
         self._load(nft_script(change), "--check")
 
     def exclusive(self, wait: int | None = None) -> AbstractContextManager[None]:
-        """See :class:`Engine`. There is no lock: the kernel refuses what is based on old rules."""
+        """See :class:`Engine`. There is no lock; each transaction is atomic."""
         return nullcontext()
 
     def begin(self, family: IpFamily, table: str, chains: Sequence[str]) -> None:

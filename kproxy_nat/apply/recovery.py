@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 
 from kproxy_nat.apply.backends import Backend
 from kproxy_nat.apply.generations import Generation
@@ -79,7 +78,7 @@ def _bring_back(
         site.namespace.run(change_sysctls, dict.fromkeys(record.forwarding, "1"))
         reached(WayBack.SETTINGS_BACK)
         before = in_loading_order({b: generation.before(b) for b in generation.backends()})
-        with _exclusive(site, generation):
+        with site.exclusive(generation.changed_backends(), PATIENCE):
             for backend, rules in site.start_reading(before).rules(before).items():
                 site.load(backend, plan_change(backend, rules, before[backend], counted.get(backend)))
                 reached(BACK[backend])
@@ -93,15 +92,6 @@ def _bring_back(
         message = f"the rules of {label} are neither the old nor the new ones, or only in part"
         hint = f"what was there before is in {generation.path}; repeat the command to try again"
         raise NotRestoredError(*error.problems, Problem(Code.NOT_RESTORED, message, hint=hint)) from None
-
-
-@contextmanager
-def _exclusive(site: Site, generation: Generation) -> Iterator[None]:
-    """Keep other programs from writing where the generation has written; those that do are waited for."""
-    with ExitStack() as exclusive:
-        for backend in generation.changed_backends():
-            exclusive.enter_context(site.exclusive(backend, PATIENCE))
-        yield
 
 
 def recover(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +72,16 @@ class Site:
         """Return the live rules of several backends, with counters."""
         return self.start_reading(backends).rules({})
 
-    def exclusive(self, backend: Backend, wait: int | None = None) -> AbstractContextManager[None]:
+    @contextmanager
+    def exclusive(self, backends: Iterable[Backend], wait: int | None = None) -> Iterator[None]:
         """Keep other programs from writing there meanwhile; see :meth:`Engine.exclusive`.
 
         It is waited for in the caller's thread, which can be interrupted; nothing has begun then.
         """
-        return self.engines.of(backend.mode).exclusive(wait)
+        with ExitStack() as stack:
+            for backend in backends:
+                stack.enter_context(self.engines.of(backend.mode).exclusive(wait))
+            yield
 
     def start_beginning(self, backend: Backend, table: str, chains: Sequence[str]) -> Future[Begun | None]:
         """Start to begin with a change that declares these chains first; see :meth:`Engine.begin`."""
@@ -95,7 +99,7 @@ class Site:
     def load(self, backend: Backend, change: FamilyChange) -> None:
         """Prepare and carry out a change."""
         if change.tables:
-            with self.exclusive(backend):
+            with self.exclusive([backend]):
                 self.commit(self.prepare(backend, change))
 
     def test(self, backend: Backend, change: FamilyChange) -> None:

@@ -160,7 +160,7 @@ def test_the_lock_is_held_meanwhile(site: Site, tmp_path: Path) -> None:
 def test_the_tool_holds_the_lock_until_it_ends(site: Site, tmp_path: Path) -> None:
     """Also when we are killed, and do not."""
     change = change_to(site, view_of(1), Layout())
-    with site.exclusive(FIRST):
+    with site.exclusive([FIRST]):
         loading = site.prepare(FIRST, change)
     assert tool_lock(tmp_path)
     loading.abandon()
@@ -193,7 +193,7 @@ def test_time_may_pass_until_it_is_committed(bench: Bench, site: Site, *, forese
         if foreseen:
             head_start.give(read(site), FIRST, Layout().transaction(view))
             time.sleep(LONG)
-        with site.exclusive(FIRST):
+        with site.exclusive([FIRST]):
             loading = head_start.take(FIRST, change) or site.prepare(FIRST, change)
             time.sleep(LONG)
             site.commit(loading)
